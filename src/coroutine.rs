@@ -1,0 +1,475 @@
+//! One coroutine on one slot: the engine that tasks and coroutines made by hand share, and
+//! [`raw`](crate::raw), which is the latter.
+//!
+//! The switch of stacks itself is corosensei's. Around it stands what makes a stack *ours*: the
+//! slot that it lies in, the record at the top, and the trampoline between corosensei's root frame
+//! and the coroutine's function.
+//!
+//! # Invariants
+//!
+//! - **C1** An engine exists only between the binding of a slot and its release. The slot is given
+//!   back only when the engine is done (its last frame is gone) or has never been started.
+//! - **C2** An engine is resumed only on the thread that started it: raw coroutines are `!Send`,
+//!   and a task is started and resumed by its worker alone.
+//! - **C3** A yielder is used only by code that runs in its coroutine, which is on that stack or on
+//!   the stack of a coroutine that it resumed and is waiting for.
+//! - **C4** No panic leaves a coroutine's function (H4); what it means travels as a value.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr::NonNull;
+
+use corosensei::CoroutineResult;
+use corosensei::stack::{MIN_STACK_SIZE, Stack, StackPointer};
+
+use crate::goexit;
+use crate::id::Id;
+use crate::record::{self, Record};
+use crate::stack::{self, Class, Slot};
+
+const _: () = assert!(MIN_STACK_SIZE <= 4096, "the smallest slot has 12 KiB for frames and record");
+
+/// The part of a slot that corosensei may use: below the record, above the guard.
+pub(crate) struct Bounds {
+    base: StackPointer,
+    limit: StackPointer,
+}
+
+// SAFETY: C1, memory between the two is readable and writable, has a guard below it, and is used
+// by one engine at a time; a record's address is a multiple of 64.
+unsafe impl Stack for Bounds {
+    #[inline]
+    fn base(&self) -> StackPointer {
+        self.base
+    }
+
+    #[inline]
+    fn limit(&self) -> StackPointer {
+        self.limit
+    }
+}
+
+/// What a coroutine suspends itself with: sends an `Out`, gets the next `In`.
+pub(crate) type Switch<In, Out> = corosensei::Yielder<In, Out>;
+
+/// A coroutine that is bound to a slot.
+pub(crate) struct Engine<In, Out> {
+    inner: corosensei::Coroutine<In, Out, (), Bounds>,
+}
+
+impl<In: 'static, Out: 'static> Engine<In, Out> {
+    /// Prepares `body` to run on `slot`, under a record that is written here. The `reserve` bytes
+    /// below the record, a multiple of 16, stay free for the caller.
+    ///
+    /// # Safety
+    ///
+    /// C1 is in the caller's hands from here on. `body` is small (a few words), does not unwind,
+    /// and what it points to outlives the engine.
+    #[inline]
+    pub(crate) unsafe fn new<F>(
+        slot: &Slot,
+        reserve: usize,
+        record: Record,
+        body: F,
+    ) -> (Self, NonNull<Record>)
+    where
+        F: FnOnce(NonNull<Record>, &Switch<In, Out>, In) + 'static,
+    {
+        let place = record::record_below(slot.ceiling()).cast_mut();
+        // SAFETY: C1, the slot is ours and its top is free; a ceiling is never null.
+        let record = unsafe {
+            place.write(record);
+            NonNull::new_unchecked(place)
+        };
+        // SAFETY: both addresses lie inside the slot, so neither is zero.
+        let bounds = unsafe {
+            Bounds {
+                base: StackPointer::new_unchecked(place.expose_provenance() - reserve),
+                limit: StackPointer::new_unchecked(slot.limit()),
+            }
+        };
+        let body = move |switch: &Switch<In, Out>, input| body(record, switch, input);
+        (Engine { inner: corosensei::Coroutine::with_stack(bounds, body) }, record)
+    }
+
+    /// Runs the coroutine until it suspends itself, `Some`, or ends, `None`.
+    #[inline]
+    pub(crate) fn resume(&mut self, input: In) -> Option<Out> {
+        match self.inner.resume(input) {
+            CoroutineResult::Yield(out) => Some(out),
+            CoroutineResult::Return(()) => None,
+        }
+    }
+
+    pub(crate) fn started(&self) -> bool {
+        self.inner.started()
+    }
+
+    pub(crate) fn done(&self) -> bool {
+        self.inner.done()
+    }
+}
+
+/// One coroutine by hand, without a scheduler: [`Coroutine`](raw::Coroutine).
+pub mod raw {
+    pub use super::{Coroutine, State, Yielder};
+}
+
+/// What [`Coroutine::resume`] gives back.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum State<Yield, Ret> {
+    /// The coroutine suspended itself with this value and can be resumed.
+    Yielded(Yield),
+    /// The coroutine ended with this value.
+    Done(Ret),
+}
+
+/// What goes into a suspended coroutine.
+enum Resume<In> {
+    Value(In),
+    /// The coroutine is being dropped: unwind.
+    Unwind,
+}
+
+/// The payload that unwinds a coroutine which is dropped while it is suspended.
+struct Dropped;
+
+/// How often a coroutine that is dropped may swallow the unwinding and suspend itself again.
+const UNWIND_ATTEMPTS: u32 = 16;
+
+/// A coroutine that its owner resumes by hand.
+///
+/// It has a stack, an identity, storage and exit handlers of its own ([`tls`](crate::tls)), and
+/// stays on the thread that made it: it is neither `Send` nor `Sync`. A call that suspends a
+/// *task*, such as [`park`](crate::park), suspends the task that resumed this coroutine, with
+/// everything in between.
+///
+/// Dropping a suspended coroutine unwinds it: destructors run, newest first, then its exit handlers,
+/// then its data is dropped. A coroutine that catches this unwinding and suspends itself again is
+/// unwound again, 16 times in all; then its stack is leaked. So it is at once where a destructor
+/// suspends during the unwinding, because a second panic there would abort the process. In a program
+/// compiled with `panic = "abort"` nothing can be unwound, and a suspended coroutine that is dropped
+/// leaks its stack and whatever lives there. A coroutine that was never resumed just drops its
+/// closure.
+///
+/// # Examples
+///
+/// ```
+/// use coro::raw::{Coroutine, State};
+///
+/// let mut sum = Coroutine::new(64 * 1024, |yielder, mut input: i32| {
+///     let mut sum = 0;
+///     while input != 0 {
+///         sum += input;
+///         input = yielder.suspend(sum);
+///     }
+///     "done"
+/// })?;
+/// assert_eq!(sum.resume(1), State::Yielded(1));
+/// assert_eq!(sum.resume(2), State::Yielded(3));
+/// assert_eq!(sum.resume(0), State::Done("done"));
+/// assert!(sum.is_done());
+/// # std::io::Result::Ok(())
+/// ```
+///
+/// It cannot leave its thread:
+///
+/// ```compile_fail,E0277
+/// let coroutine = coro::raw::Coroutine::<(), (), ()>::new(65536, |_, ()| ()).unwrap();
+/// std::thread::spawn(move || drop(coroutine));
+/// ```
+#[must_use = "a coroutine does nothing before it is resumed"]
+pub struct Coroutine<In: 'static, Yield: 'static, Ret: 'static> {
+    engine: ManuallyDrop<Engine<Resume<In>, Yield>>,
+    /// Of the slot; gone when the slot was given back or leaked.
+    slot: Option<Slot>,
+    record: NonNull<Record>,
+    body: Box<dyn Body<In, Yield, Ret>>,
+    /// Neither `Send` nor `Sync`: what is on the stack may be neither.
+    not_send: PhantomData<*mut ()>,
+}
+
+/// The function of a coroutine and what became of it. It lives beside the stack, not on it, so that
+/// it may be of any size.
+struct Work<F, In, Ret> {
+    function: Cell<Option<F>>,
+    input: Cell<Option<In>>,
+    outcome: Cell<Option<Result<Ret, Box<dyn Any + Send>>>>,
+}
+
+/// `Work` with its closure's type forgotten.
+trait Body<In, Yield, Ret> {
+    fn take_outcome(&self) -> Option<Result<Ret, Box<dyn Any + Send>>>;
+}
+
+impl<F, In, Yield, Ret> Body<In, Yield, Ret> for Work<F, In, Ret>
+where
+    F: FnOnce(&Yielder<In, Yield>, In) -> Ret,
+{
+    fn take_outcome(&self) -> Option<Result<Ret, Box<dyn Any + Send>>> {
+        self.outcome.take()
+    }
+}
+
+/// What the function needs when the trampoline calls it.
+struct Call<'a, F, In, Yield, Ret> {
+    work: *const Work<F, In, Ret>,
+    yielder: &'a Yielder<In, Yield>,
+}
+
+/// The function that the trampoline calls.
+unsafe extern "C" fn run<F, In, Yield, Ret>(call: *mut ())
+where
+    F: FnOnce(&Yielder<In, Yield>, In) -> Ret,
+{
+    // SAFETY: C1, `Coroutine::new` passes a `Call` that outlives this function, and its `Work` is
+    // owned by the coroutine, which is being resumed.
+    let (work, yielder) = unsafe {
+        let call = &*call.cast::<Call<'_, F, In, Yield, Ret>>();
+        (&*call.work, call.yielder)
+    };
+    if let (Some(function), Some(input)) = (work.function.take(), work.input.take()) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| function(yielder, input)));
+        work.outcome.set(Some(outcome));
+    }
+}
+
+impl<In: 'static, Yield: 'static, Ret: 'static> Coroutine<In, Yield, Ret> {
+    /// Makes a coroutine that will run `f` on a stack of its own.
+    ///
+    /// `stack_size` is in bytes and is rounded up to a power of two from 16 KiB to 64 MiB. The
+    /// guard and the hidden record come out of it: up to 20 KiB.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` where `stack_size` is 0 or above 64 MiB, `OutOfMemory` where the kernel
+    /// grants no further stack, `Unsupported` under a user shadow stack.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use coro::raw::Coroutine;
+    ///
+    /// let refused = Coroutine::<(), (), ()>::new(0, |_, ()| ()).err().unwrap();
+    /// assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
+    /// ```
+    pub fn new<F>(stack_size: usize, f: F) -> io::Result<Self>
+    where
+        F: FnOnce(&Yielder<In, Yield>, In) -> Ret + 'static,
+    {
+        let class = Class::for_size(stack_size)?;
+        prepare_process()?;
+        prepare_thread()?;
+        let slot = stack::take(class)?;
+        let work = Box::new(Work {
+            function: Cell::new(Some(f)),
+            input: Cell::new(None),
+            outcome: Cell::new(None),
+        });
+        let work_ref = &raw const *work;
+        let record = Record::of_coroutine(Id::next(), std::ptr::null(), None);
+        let body = move |record: NonNull<Record>, switch: &Switch<Resume<In>, Yield>, input| {
+            // SAFETY: `Yielder` is a transparent wrapper of `Switch`.
+            let yielder = unsafe { &*(&raw const *switch).cast::<Yielder<In, Yield>>() };
+            if let Resume::Value(input) = input {
+                // SAFETY: C1, the work outlives the engine.
+                unsafe { (*work_ref).input.set(Some(input)) };
+            }
+            let mut call = Call { work: work_ref, yielder };
+            // SAFETY: C4, we are the first frame on the record's stack, and `run` catches.
+            unsafe {
+                goexit::enter(
+                    record.as_ptr(),
+                    (&raw mut call).cast(),
+                    run::<F, In, Yield, Ret>,
+                );
+            }
+        };
+        // SAFETY: C1, `Drop` ends the engine before it gives the slot back, and drops work last.
+        let (engine, record) = unsafe { Engine::new(&slot, 0, record, body) };
+        Ok(Coroutine {
+            engine: ManuallyDrop::new(engine),
+            slot: Some(slot),
+            record,
+            body: work,
+            not_send: PhantomData,
+        })
+    }
+
+    /// Runs the coroutine until it suspends itself or ends. The first value is given to the
+    /// coroutine's function, later ones are what [`Yielder::suspend`] returns.
+    ///
+    /// When the coroutine ends, its exit handlers have run and its data is gone before this returns.
+    ///
+    /// # Panics
+    ///
+    /// When the coroutine is done, and with the coroutine's own panic if it panics.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use coro::raw::{Coroutine, State};
+    ///
+    /// let mut coroutine = Coroutine::new(65536, |yielder, a: u32| a + yielder.suspend(a * 2))?;
+    /// assert_eq!(coroutine.resume(20), State::Yielded(40));
+    /// assert_eq!(coroutine.resume(1), State::Done(21));
+    /// # std::io::Result::Ok(())
+    /// ```
+    #[inline]
+    pub fn resume(&mut self, input: In) -> State<Yield, Ret> {
+        assert!(!self.engine.done(), "a coroutine was resumed after its end");
+        match self.switch_to(Resume::Value(input)) {
+            Some(value) => State::Yielded(value),
+            None => self.finish(),
+        }
+    }
+
+    /// Whether the coroutine has ended, so that it cannot be resumed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut coroutine = coro::raw::Coroutine::<(), (), ()>::new(65536, |_, ()| ())?;
+    /// assert!(!coroutine.is_done());
+    /// coroutine.resume(());
+    /// assert!(coroutine.is_done());
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn is_done(&self) -> bool {
+        self.engine.done()
+    }
+
+    #[inline]
+    fn switch_to(&mut self, input: Resume<In>) -> Option<Yield> {
+        // SAFETY: R1, the slot is ours and the coroutine has not ended.
+        unsafe { self.record.as_ref().resumer.set(record::stack_pointer()) };
+        self.engine.resume(input)
+    }
+
+    #[cold]
+    fn finish(&mut self) -> State<Yield, Ret> {
+        self.release();
+        match self.body.take_outcome().expect("the function of a coroutine runs once") {
+            Ok(value) => State::Done(value),
+            Err(panic) => resume_unwind(panic),
+        }
+    }
+
+    /// Gives the slot back; the engine is done, or has never started.
+    fn release(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            stack::give(slot);
+        }
+    }
+
+    /// Unwinds a suspended coroutine; tells whether it has ended.
+    fn unwind(&mut self) -> bool {
+        for _ in 0..UNWIND_ATTEMPTS {
+            // What it suspends itself with is dropped in passing.
+            if self.switch_to(Resume::Unwind).is_none() {
+                return true;
+            }
+            if std::thread::panicking() {
+                // It suspended itself inside a destructor; to unwind it there would abort.
+                return false;
+            }
+        }
+        false
+    }
+}
+
+impl<In: 'static, Yield: 'static, Ret: 'static> Drop for Coroutine<In, Yield, Ret> {
+    fn drop(&mut self) {
+        if !self.engine.started() {
+            // SAFETY: dropped here and nowhere else; its closure holds nothing but pointers.
+            unsafe { ManuallyDrop::drop(&mut self.engine) };
+        } else if !self.engine.done() && (cfg!(panic = "abort") || !self.unwind()) {
+            // Frames remain on the stack, so the slot is never given back (C1), and what the frames
+            // borrow from the work stays where it is.
+            self.slot = None;
+            let gone: Box<dyn Body<In, Yield, Ret>> = Box::new(Abandoned);
+            std::mem::forget(std::mem::replace(&mut self.body, gone));
+        }
+        self.release();
+    }
+}
+
+/// The body of a coroutine that was leaked.
+struct Abandoned;
+
+impl<In, Yield, Ret> Body<In, Yield, Ret> for Abandoned {
+    fn take_outcome(&self) -> Option<Result<Ret, Box<dyn Any + Send>>> {
+        None
+    }
+}
+
+impl<In: 'static, Yield: 'static, Ret: 'static> fmt::Debug for Coroutine<In, Yield, Ret> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Coroutine").field("done", &self.is_done()).finish_non_exhaustive()
+    }
+}
+
+/// Given to the function of a [`Coroutine`], so that it can suspend itself.
+#[repr(transparent)]
+pub struct Yielder<In, Yield>(Switch<Resume<In>, Yield>);
+
+impl<In, Yield> Yielder<In, Yield> {
+    /// Suspends the coroutine: `value` is what [`Coroutine::resume`] gives back, and the next
+    /// value that it is resumed with is what this call returns.
+    ///
+    /// # Panics
+    ///
+    /// Unwinds, without calling the panic hook, when the suspended coroutine is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use coro::raw::{Coroutine, State};
+    ///
+    /// let mut echo = Coroutine::<_, _, ()>::new(65536, |yielder, mut word: &'static str| {
+    ///     loop {
+    ///         word = yielder.suspend(word);
+    ///     }
+    /// })?;
+    /// assert_eq!(echo.resume("one"), State::Yielded("one"));
+    /// assert_eq!(echo.resume("two"), State::Yielded("two"));
+    /// # std::io::Result::Ok(())
+    /// ```
+    #[inline]
+    pub fn suspend(&self, value: Yield) -> In {
+        match self.0.suspend(value) {
+            Resume::Value(input) => input,
+            Resume::Unwind => resume_unwind(Box::new(Dropped)),
+        }
+    }
+}
+
+impl<In, Yield> fmt::Debug for Yielder<In, Yield> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Yielder").finish_non_exhaustive()
+    }
+}
+
+/// What the process needs before it can run coroutines; cheap when it is there already.
+pub(crate) fn prepare_process() -> io::Result<()> {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    static READY: AtomicBool = AtomicBool::new(false);
+
+    if !READY.load(Ordering::Relaxed) {
+        goexit::check_shadow_stack()?;
+        stack::set_describe(record::describe);
+        stack::init()?;
+        READY.store(true, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// What a thread needs before it can run coroutines; cheap when it is there already.
+pub(crate) fn prepare_thread() -> io::Result<()> {
+    stack::protect_thread()
+}

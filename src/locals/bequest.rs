@@ -1,0 +1,77 @@
+//! What a coroutine leaves to those that it starts: clones of its inheritable values.
+//!
+//! Inheritance is a copy at a moment, not a link: [`Locals::snapshot`] clones, and what becomes of
+//! the originals afterwards does not show in the copies. The copies are `Send`, and wait in the
+//! closure of the coroutine to be until it runs and installs them.
+//!
+//! Whether a value is inheritable is written in its vtable, so a plain `set` of the same key, which
+//! brings another vtable, makes it private again.
+
+use std::hash::Hash;
+
+use super::Locals;
+use super::name::Keyed;
+use super::node::{Node, Ref, VTable};
+
+/// A cloned pair of key and value on its way to another coroutine.
+pub(crate) trait Bequest: Send {
+    /// Stores the pair, inheritable in turn.
+    fn install(self: Box<Self>, heir: &Locals);
+}
+
+struct Pair<K, V> {
+    key: K,
+    value: V,
+}
+
+impl<K, V> Bequest for Pair<K, V>
+where
+    K: Hash + Eq + Clone + Send + 'static,
+    V: Clone + Send + 'static,
+{
+    fn install(self: Box<Self>, heir: &Locals) {
+        heir.set_inheritable(self.key, self.value);
+    }
+}
+
+impl<K, V> Node<Keyed<K>, V>
+where
+    K: Hash + Eq + Clone + Send + 'static,
+    V: Clone + Send + 'static,
+{
+    const INHERITABLE: &'static VTable = &Self::vtable(Some(bequeath::<K, V>));
+}
+
+/// Clones name and value. User code runs, while `node` keeps both in place.
+fn bequeath<K, V>(node: &Ref) -> Box<dyn Bequest>
+where
+    K: Hash + Eq + Clone + Send + 'static,
+    V: Clone + Send + 'static,
+{
+    let (Some(Keyed(key)), Some(value)) = (node.name::<Keyed<K>>(), node.value::<V>()) else {
+        unreachable!("a vtable knows the types of its node");
+    };
+    Box::new(Pair { key: key.clone(), value: value.clone() })
+}
+
+impl Locals {
+    /// As `set`, and later snapshots hold a clone.
+    pub(crate) fn set_inheritable<K, V>(&self, key: K, value: V)
+    where
+        K: Hash + Eq + Clone + Send + 'static,
+        V: Clone + Send + 'static,
+    {
+        self.store(Keyed(key), value, Node::<Keyed<K>, V>::INHERITABLE);
+    }
+
+    /// Clones of all inheritable values that are stored now, oldest first.
+    pub(crate) fn snapshot(&self) -> Vec<Box<dyn Bequest>> {
+        // Nothing is cloned before all nodes are counted, so a `Clone` that stores or deletes
+        // neither adds to this snapshot nor takes from it.
+        let nodes = self.order.pick(|node| {
+            matches!(node.home.get(), super::Home::Small(_) | super::Home::Table)
+                && node.vtable.get().bequeath.is_some()
+        });
+        nodes.iter().filter_map(|node| Some(node.header().vtable.get().bequeath?(node))).collect()
+    }
+}

@@ -1,0 +1,154 @@
+//! How locals end: cleanup, reset, unload, and what happens to those who come too late.
+//!
+//! # Rounds
+//!
+//! Cleanup runs handlers and drops values until nothing is left, and both may store more. Each
+//! thing remembers its round: 0 if it was stored before cleanup, and one more than the thing that
+//! was run or dropped when it was stored. Only a chain of things that store each other, with no end
+//! in sight, reaches round [`ROUNDS`]; what it stores then is refused.
+//!
+//! ```text
+//!   round 0   what the coroutine stored
+//!     run, dropped: what it stores is of round 1
+//!       ...
+//!         round 16: what it stores is refused
+//! ```
+//!
+//! The newest handler always goes first, and a value only when there is no handler. So a handler
+//! finds all data in place, a handler that registers another is followed by it, and so is a value
+//! whose `Drop` registers one.
+//!
+//! # Refusal
+//!
+//! After cleanup, the locals are closed: nothing is there and nothing can be stored. `set` drops its
+//! value at once, `at_exit` runs its handler at once. Neither panics of itself. If a refused value's
+//! `Drop` stores another, which is refused, and so on, the [`NESTED`]th is still dropped and the
+//! next is forgotten: a leak, where the alternative is a stack overflow.
+
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::Locals;
+
+/// The last round in which storing is allowed.
+pub(super) const ROUNDS: u8 = 16;
+
+/// What `round` says once cleanup is over for good.
+const CLOSED: u8 = u8::MAX;
+
+/// How many refused operations may be inside one another.
+pub(super) const NESTED: u8 = 16;
+
+impl Locals {
+    /// Registers `handler` to run at cleanup, before those that are registered already.
+    pub(crate) fn at_exit(&self, handler: impl FnOnce() + 'static) {
+        if !self.refuses() {
+            self.chain.push(handler, self.round.get());
+        } else if !self.is_closed() {
+            self.refuse(handler);
+        } else if let Some(_depth) = Depth::below(self, NESTED) {
+            handler();
+        } else if let Some(_depth) = Depth::below(self, 2 * NESTED) {
+            drop(handler);
+        } else {
+            mem::forget(handler);
+        }
+    }
+
+    /// Runs every handler and drops every value, on the stack that stored them. Panics are caught;
+    /// the panic hook has reported them.
+    pub(crate) fn cleanup(&self) {
+        loop {
+            if let Some(handler) = self.chain.pop() {
+                self.round.set(handler.round() + 1);
+                quietly(|| handler.run());
+            } else if let Some(value) = self.order.newest() {
+                self.round.set(value.header().round.get() + 1);
+                drop(self.detach(&value));
+                quietly(|| drop(value));
+            } else {
+                break;
+            }
+        }
+        self.table.release();
+        if !self.is_closed() {
+            self.round.set(0);
+        }
+    }
+
+    /// Drops all values, newest first, and keeps the handlers. What a `Drop` stores meanwhile stays.
+    pub(crate) fn reset(&self) {
+        self.order.rewind();
+        while let Some(value) = self.order.under_cursor() {
+            drop(self.detach(&value));
+            quietly(|| drop(value));
+        }
+    }
+
+    /// Drops all handlers without running them, then all values, each newest first. What is stored
+    /// or registered meanwhile stays.
+    pub(crate) fn unload_contents(&self) {
+        let handlers = self.chain.take();
+        while let Some(handler) = handlers.pop() {
+            quietly(|| drop(handler));
+        }
+        self.reset();
+        // Nobody will clean up after us if nothing is left.
+        self.table.release();
+    }
+
+    /// From now on nothing can be stored. To be called when nothing is.
+    #[inline]
+    pub(crate) fn close(&self) {
+        self.round.set(CLOSED);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.round.get() == CLOSED
+    }
+
+    /// Whether nothing may be stored, for good or in this round of cleanup.
+    #[inline(always)]
+    pub(crate) fn refuses(&self) -> bool {
+        self.round.get() > ROUNDS
+    }
+
+    /// Drops what would have been stored.
+    #[cold]
+    pub(super) fn refuse<T>(&self, thing: T) {
+        match Depth::below(self, NESTED) {
+            Some(_depth) => drop(thing),
+            None => mem::forget(thing),
+        }
+    }
+}
+
+/// Counts refused operations that are under way.
+struct Depth<'a>(&'a Locals);
+
+impl<'a> Depth<'a> {
+    /// One level deeper, unless that would be level `limit + 2`: nested in more than `limit`.
+    fn below(locals: &'a Locals, limit: u8) -> Option<Self> {
+        let depth = locals.refused.get();
+        (depth <= limit).then(|| {
+            locals.refused.set(depth + 1);
+            Depth(locals)
+        })
+    }
+}
+
+impl Drop for Depth<'_> {
+    fn drop(&mut self) {
+        self.0.refused.set(self.0.refused.get() - 1);
+    }
+}
+
+/// Runs user code that has nobody to panic to. The payload of a panic may itself panic when it
+/// is dropped; what that one carries is forgotten.
+pub(crate) fn quietly(user_code: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(user_code))
+        && let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
+    {
+        mem::forget(second);
+    }
+}

@@ -1,0 +1,382 @@
+//! Locals: what one coroutine, or one thread, has stored, and what runs when it ends.
+//!
+//! A [`Locals`] lies inside the hidden record at the top of a coroutine's stack, and in a
+//! `thread_local!` for a plain thread. Most coroutines store a handful of values or none, so it
+//! costs 136 zero bytes to begin with and finds up to five names without a hash.
+//!
+//! ```text
+//!   Locals (136 bytes, in the record)
+//!   +-------------------------------------+
+//!   | small: 5 x { tag, node }            |---> nodes whose name is found by its tag
+//!   | order: newest, cursor               |---> every node, newest first      (order.rs)
+//!   | chain: head                         |---> the exit chain, newest first  (chain.rs)
+//!   | table: links, mask, len             |---> nodes beyond the first five   (table.rs)
+//!   | clock | len, round, refused         |
+//!   +-------------------------------------+
+//!
+//!   node (heap): header | value | name                                        (node.rs)
+//! ```
+//!
+//! # User code runs in the middle of everything
+//!
+//! A key's `Hash` and `Eq`, the `Drop` of a key or a value, a `Clone`, a handler: each may call back
+//! into the same locals, panic, or suspend the coroutine for an hour. Three habits make that
+//! harmless, and every function here keeps them:
+//!
+//! - *Count, then call.* Whatever user code is about to look at is held by a [`Ref`].
+//! - *Finish, then drop.* A value that is replaced or removed is dropped last, when the locals are
+//!   whole again. What its `Drop` finds is the state after the operation.
+//! - *Look again.* The clock ticks with every change of what can be found where. A search that ran
+//!   user code and finds that the clock has moved starts anew. After [`SEARCHES`] attempts it takes
+//!   its answer as it is; only an `Eq` that stores something each time it is asked gets that far,
+//!   and the worst that comes of it is a second value under an equal key.
+//!
+//! # Invariants
+//!
+//! - **L1** (life) A node's block lives while its count is above zero. Each `Ref` and `Held` owns
+//!   a count, and the order list owns one for each node in it. Nothing else owns any.
+//! - **L2** (places) `home` says where a node is. Unless it is `Nowhere`, the node is in the order
+//!   list of the one `Locals` that it was stored in, so what the small array, the table and the
+//!   list point to is alive. Removing a node takes it out of its place first and out of the list
+//!   in the same breath.
+//! - **L3** (types) A node's vtable was made from the types of its block. A name or a value is
+//!   touched only as a type whose `TypeId` was compared with the vtable's.
+//! - **L4** (one writer) A value is overwritten or moved out only while its count shows that the
+//!   list and the writer are the only owners, so that no reference to it can exist.
+//! - **L5** (one thread) Nothing here is `Send` or `Sync`. Between two statements of ours no code
+//!   runs but what we call, so counts and links are plain cells.
+//! - **L6** (no borrow) Foreign code, and that includes the global allocator, is called while no
+//!   reference into the small array or the table is held. What was read before is read again.
+//! - **L7** (handlers) A handler's block is owned by the one chain that it is linked in, or by the
+//!   one `AtExit` that took it out, and is consumed once.
+
+mod bequest;
+mod chain;
+mod exit;
+mod name;
+mod node;
+mod order;
+mod shadow;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::cell::Cell;
+
+use chain::Chain;
+pub(crate) use exit::quietly;
+pub(crate) use name::{Fixed, Keyed, Name};
+pub(crate) use node::Held;
+use node::{Home, Link, Node, Ref, VTable};
+use order::Order;
+pub(crate) use shadow::{Removed, Shadow};
+use table::Table;
+
+/// How many names are found by their tags. With five, a record is three cache lines.
+const SMALL: usize = 5;
+
+/// How often a search starts anew because the user's `Eq` or `Hash` changed what it searched.
+const SEARCHES: u32 = 16;
+
+/// The storage of one coroutine or thread. All zero at first; never moved once in use.
+///
+/// There is no `Drop`: it ends by [`cleanup`](Locals::cleanup), where the stack still carries
+/// handlers and destructors.
+pub(crate) struct Locals {
+    small: [Cell<Entry>; SMALL],
+    order: Order,
+    chain: Chain,
+    table: Table,
+    /// Ticks whenever a name comes, goes, or changes its node.
+    clock: Cell<u64>,
+    /// How many places of `small` are in use, from the first on.
+    len: Cell<u8>,
+    /// The round of cleanup that a thing stored now belongs to; see `exit`.
+    round: Cell<u8>,
+    /// How many refused operations are under way, one inside the other.
+    refused: Cell<u8>,
+}
+
+const _: () = assert!(size_of::<Locals>() <= 136, "the record grows by a cache line");
+
+/// A place of the small array.
+#[derive(Clone, Copy)]
+struct Entry {
+    /// The name's tag, kept here so that most misses read nothing but the record.
+    tag: u64,
+    node: Link,
+}
+
+impl Entry {
+    const EMPTY: Entry = Entry { tag: 0, node: None };
+}
+
+impl Locals {
+    pub(crate) const fn new() -> Locals {
+        Locals {
+            small: [const { Cell::new(Entry::EMPTY) }; SMALL],
+            order: Order::new(),
+            chain: Chain::new(),
+            table: Table::new(),
+            clock: Cell::new(0),
+            len: Cell::new(0),
+            round: Cell::new(0),
+            refused: Cell::new(0),
+        }
+    }
+
+    /// Whether neither a value nor a handler is stored.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.order.is_empty() && self.chain.is_empty()
+    }
+
+    /// The value under `name`, if there is one and it is a `V`.
+    #[inline]
+    pub(crate) fn get<N: Name, V: 'static>(&self, name: &N) -> Option<Held<V>> {
+        self.find(name, &mut None)?.typed()
+    }
+
+    /// Stores `value` under `name`. What was stored there is dropped in the end.
+    #[inline]
+    pub(crate) fn set<N: Name, V: 'static>(&self, name: N, value: V) {
+        self.store(name, value, Node::<N, V>::PRIVATE);
+    }
+
+    /// As `set`, and hands the value out; `None` where storing is refused.
+    pub(crate) fn insert<N: Name, V: 'static>(&self, name: N, value: V) -> Option<Held<V>> {
+        let mut digest = None;
+        let found = self.find(&name, &mut digest);
+        let node = Ref::new(name, value, Node::<N, V>::PRIVATE);
+        if self.refuses() {
+            self.refuse(node);
+            return None;
+        }
+        self.put::<N>(found, node.clone(), digest);
+        node.typed()
+    }
+
+    /// Moves the value under `name` out, if it is a `V` that nobody else holds.
+    pub(crate) fn take<N: Name, V: 'static>(&self, name: &N) -> Option<V> {
+        let node = self.find(name, &mut None)?;
+        if node.count() != 2 || !node.holds::<V>() {
+            return None;
+        }
+        drop(self.detach(&node));
+        // SAFETY: L3, a node found under an `N` that holds a `V`; L4, the list's count is gone.
+        let (_name, value) = unsafe { node.into_parts::<N, V>() };
+        Some(value)
+    }
+
+    /// Removes what is stored under `name` and drops it; tells whether there was anything.
+    pub(crate) fn del<N: Name>(&self, name: &N) -> bool {
+        match self.find(name, &mut None) {
+            Some(node) => {
+                drop(self.detach(&node));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Stores a value whose node, should it need a new one, gets `vtable`, one of `Node<N, V>`.
+    #[inline]
+    fn store<N: Name, V: 'static>(&self, name: N, value: V, vtable: &'static VTable) {
+        let mut digest = None;
+        let found = self.find(&name, &mut digest);
+        if self.refuses() {
+            return self.refuse((name, value));
+        }
+        match found {
+            // Two owners are the list and ourselves.
+            Some(node) if node.count() == 2 && node.holds::<V>() => {
+                // SAFETY: L3, it holds a `V`; L4, nobody else does.
+                let old = unsafe { node.replace(value) };
+                let header = node.header();
+                header.vtable.set(vtable);
+                header.round.set(self.round.get());
+                // SAFETY: L2, a node that was found is stored.
+                unsafe { self.order.renew(&node) };
+                // Not while we count as a holder: the value's `Drop` may want to `take`.
+                drop(node);
+                drop(name);
+                drop(old);
+            }
+            found => self.put::<N>(found, Ref::new(name, value, vtable), digest),
+        }
+    }
+
+    /// Stores a new node in the place of `found`, or in a place of its own.
+    #[inline(never)]
+    fn put<N: Name>(&self, found: Option<Ref>, node: Ref, digest: Option<u64>) {
+        match found.filter(Ref::is_stored) {
+            Some(old) => {
+                self.substitute(&old, &node, Home::Nowhere);
+                self.enlist(node);
+                // SAFETY: L2, it was stored until a moment ago.
+                drop(unsafe { self.order.remove(old.as_ptr()) });
+            }
+            None => self.attach::<N>(node, digest),
+        }
+    }
+
+    /// The node of `name`. `digest` gets the name's hash if it was needed.
+    #[inline]
+    fn find<N: Name>(&self, name: &N, digest: &mut Option<u64>) -> Option<Ref> {
+        let clock = self.clock.get();
+        let found = self.look(name, digest, clock);
+        if self.clock.get() == clock {
+            return found;
+        }
+        drop(found);
+        self.find_again(name, digest)
+    }
+
+    /// User code changed something while we searched.
+    #[cold]
+    fn find_again<N: Name>(&self, name: &N, digest: &mut Option<u64>) -> Option<Ref> {
+        let mut found = None;
+        for _ in 1..SEARCHES {
+            let clock = self.clock.get();
+            found = self.look(name, digest, clock);
+            if self.clock.get() == clock {
+                break;
+            }
+        }
+        found.filter(Ref::is_stored)
+    }
+
+    /// One search, given up when the clock leaves `clock`.
+    #[inline(always)]
+    fn look<N: Name>(&self, name: &N, digest: &mut Option<u64>, clock: u64) -> Option<Ref> {
+        let tag = name.tag();
+        for index in 0..SMALL {
+            if index >= usize::from(self.len.get()) {
+                break;
+            }
+            let entry = self.small[index].get();
+            if entry.tag == tag
+                && let Some(node) = entry.node
+            {
+                // SAFETY: L2, the small array points to live nodes.
+                let node = unsafe { Ref::share(node) };
+                if node.name::<N>().is_some_and(|stored| stored == name) {
+                    return Some(node);
+                }
+                drop(node);
+                if self.clock.get() != clock {
+                    return None;
+                }
+            }
+        }
+        if self.table.is_empty() { None } else { self.look_in_table(name, digest, clock) }
+    }
+
+    #[inline(never)]
+    fn look_in_table<N: Name>(
+        &self,
+        name: &N,
+        digest: &mut Option<u64>,
+        clock: u64,
+    ) -> Option<Ref> {
+        let digest = *digest.get_or_insert_with(|| name.digest());
+        if self.clock.get() != clock {
+            return None;
+        }
+        let mut link = self.table.first(digest);
+        while let Some(node) = link {
+            // SAFETY: L2, the table points to live nodes, and the clock has not moved.
+            let node = unsafe { Ref::share(node) };
+            let header = node.header();
+            let candidate = header.hash.get() == digest;
+            if candidate && node.name::<N>().is_some_and(|stored| stored == name) {
+                return Some(node);
+            }
+            link = header.next.get();
+            drop(node);
+            if candidate && self.clock.get() != clock {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Stores a new node under a name that is not there.
+    fn attach<N: Name>(&self, node: Ref, digest: Option<u64>) {
+        self.place::<N>(&node, digest);
+        self.enlist(node);
+    }
+
+    /// Makes a node the newest of the list.
+    fn enlist(&self, node: Ref) {
+        node.header().round.set(self.round.get());
+        self.order.push(node);
+    }
+
+    /// Gives a node a place in the small array or in the table. To be enlisted in the same breath
+    /// (L2). May run the name's `Hash`, and changes nothing if that panics.
+    fn place<N: Name>(&self, node: &Ref, digest: Option<u64>) {
+        let header = node.header();
+        if usize::from(self.len.get()) == SMALL {
+            let digest = digest.or_else(|| node.name::<N>().map(N::digest));
+            header.hash.set(digest.unwrap_or_default());
+            self.table.insert(node);
+            header.home.set(Home::Table);
+        } else {
+            let index = self.len.get();
+            let name = node.name::<N>();
+            let tag = name.map_or(0, N::tag);
+            self.small[usize::from(index)].set(Entry { tag, node: Some(node.as_ptr()) });
+            self.len.set(index + 1);
+            header.home.set(Home::Small(index));
+        }
+        self.tick();
+    }
+
+    /// Puts `new` in the place of `old`, which is stored; `old` is then `left`.
+    fn substitute(&self, old: &Ref, new: &Ref, left: Home) {
+        let home = old.header().home.replace(left);
+        match home {
+            Home::Small(index) => {
+                let cell = &self.small[usize::from(index)];
+                cell.set(Entry { node: Some(new.as_ptr()), ..cell.get() });
+            }
+            Home::Table => self.table.substitute(old, new),
+            Home::Shadowed | Home::Nowhere => unreachable!("only a stored node has a place"),
+        }
+        new.header().home.set(home);
+        self.tick();
+    }
+
+    /// Takes a node, which is not `Nowhere`, out of its place and out of the list, and gives back
+    /// the list's count.
+    fn detach(&self, node: &Ref) -> Ref {
+        match node.header().home.replace(Home::Nowhere) {
+            Home::Small(index) => self.vacate(index),
+            Home::Table => self.table.remove(node),
+            Home::Shadowed => {}
+            Home::Nowhere => unreachable!("only a node in the list can be removed"),
+        }
+        self.tick();
+        // SAFETY: L2, it was in the list, and its place is empty.
+        unsafe { self.order.remove(node.as_ptr()) }
+    }
+
+    /// Empties a place of the small array and moves the last entry there.
+    fn vacate(&self, index: u8) {
+        let last = self.len.get() - 1;
+        let entry = self.small[usize::from(last)].replace(Entry::EMPTY);
+        self.len.set(last);
+        if let Some(node) = entry.node
+            && index != last
+        {
+            self.small[usize::from(index)].set(entry);
+            // SAFETY: L2, the small array points to live nodes.
+            unsafe { node.as_ref() }.home.set(Home::Small(index));
+        }
+    }
+
+    #[inline(always)]
+    fn tick(&self) {
+        self.clock.set(self.clock.get() + 1);
+    }
+}

@@ -1,0 +1,95 @@
+//! What a value is stored under.
+//!
+//! Two kinds of name share one store: a [`Keyed`] name is a key that the user made, of any type,
+//! and a [`Fixed`] name is the address of a `static` that `coro::local!` declared. An address needs
+//! no counter and no registration, and no other static can have it.
+//!
+//! A lookup goes from cheap to dear: first the 64-bit tag, which lies in the record itself, then
+//! the full `TypeId` in the node's vtable, then the user's `Eq`. A tag that two types share costs
+//! a wasted comparison and nothing else.
+
+use std::any::TypeId;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::sync::LazyLock;
+
+/// What a value can be stored under. Implemented here and nowhere else.
+pub(crate) trait Name: Eq + 'static {
+    /// Tells most names of another kind apart without a look at the node.
+    fn tag(&self) -> u64;
+
+    /// The hash for the table. May run user code.
+    fn digest(&self) -> u64;
+}
+
+/// A key of the user's. `==` runs the user's `Eq`.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Keyed<K>(pub(crate) K);
+
+impl<K: Hash + Eq + 'static> Name for Keyed<K> {
+    #[inline(always)]
+    fn tag(&self) -> u64 {
+        tag_of::<K>()
+    }
+
+    fn digest(&self) -> u64 {
+        // One seed for the process, so that keys from outside cannot be chosen to collide.
+        static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        SEED.hash_one(&self.0)
+    }
+}
+
+/// The address of a `static` that holds at least one byte.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fixed(usize);
+
+impl Fixed {
+    /// The name that `place` stands for.
+    #[inline(always)]
+    pub(crate) fn of<T>(place: &'static T) -> Fixed {
+        const { assert!(size_of::<T>() > 0, "statics without a size may share an address") };
+        Fixed((&raw const *place).addr())
+    }
+}
+
+impl Name for Fixed {
+    #[inline(always)]
+    fn tag(&self) -> u64 {
+        self.0 as u64
+    }
+
+    fn digest(&self) -> u64 {
+        // Fibonacci hashing. The table looks at the low bits, and an address has its entropy
+        // elsewhere, so take the product's upper half.
+        (self.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32)
+    }
+}
+
+/// 64 bits of a type's identity; a constant after inlining.
+#[inline(always)]
+fn tag_of<T: 'static>() -> u64 {
+    let mut tag = Tag(0);
+    TypeId::of::<T>().hash(&mut tag);
+    tag.0
+}
+
+/// A hasher that hands back what `TypeId` feeds it, which is a hash already.
+struct Tag(u64);
+
+impl Hasher for Tag {
+    #[inline(always)]
+    fn write_u64(&mut self, word: u64) {
+        self.0 ^= word;
+    }
+
+    #[inline(always)]
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+
+    #[inline(always)]
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

@@ -1,0 +1,301 @@
+//! One stored value: a counted block that holds the value and its name.
+//!
+//! ```text
+//!   NonNull<Header> --> +---------------------------------------+ <-- Held<V>, Data<V>
+//!                       | Header   count, home, round, vtable,  |
+//!                       |          order links, table link      |
+//!                       +---------------------------------------+
+//!                       | value: V                              |  found knowing V alone
+//!                       +---------------------------------------+
+//!                       | name: N                               |  found by `vtable.name_offset`
+//!                       +---------------------------------------+
+//! ```
+//!
+//! The value comes first so that its place depends on `V` and on nothing else: a [`Held`] derefs
+//! without a look at the vtable, although it does not know the type of the name.
+//!
+//! Counting is what lets user code run at any moment. A lookup that is about to call the user's
+//! `Eq` takes a [`Ref`] first; whatever that `Eq` deletes, the block that it looks at stays.
+//!
+//! The invariants are those of the parent module.
+
+use std::any::TypeId;
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::mem::{ManuallyDrop, offset_of};
+use std::ptr::NonNull;
+
+use super::bequest::Bequest;
+use super::name::Name;
+
+/// A pointer from one node to another.
+pub(super) type Link = Option<NonNull<Header>>;
+
+/// Where a node can be looked up. Every node that is not `Nowhere` is in the order list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Home {
+    /// In this place of the small array.
+    Small(u8),
+    /// In the table, in the bucket of its hash.
+    Table,
+    /// Not to be found: a scoped value stands in its place until the scope ends.
+    Shadowed,
+    /// Removed, or not yet stored.
+    Nowhere,
+}
+
+/// The part of a node that does not depend on its types.
+pub(super) struct Header {
+    /// How many own this block (L1).
+    count: Cell<u32>,
+    pub(super) home: Cell<Home>,
+    /// The round of cleanup in which the value was stored; 0 before cleanup.
+    pub(super) round: Cell<u8>,
+    pub(super) vtable: Cell<&'static VTable>,
+    /// The neighbours in the order list.
+    pub(super) newer: Cell<Link>,
+    pub(super) older: Cell<Link>,
+    /// The name's hash; set before the node goes into the table.
+    pub(super) hash: Cell<u64>,
+    /// The next node in the same bucket.
+    pub(super) next: Cell<Link>,
+}
+
+/// Clones the name and the value of a node for another coroutine.
+pub(super) type Bequeath = fn(&Ref) -> Box<dyn Bequest>;
+
+/// What is known of a node's types at run time.
+pub(super) struct VTable {
+    pub(super) name: TypeId,
+    value: TypeId,
+    name_offset: usize,
+    /// Drops value and name and frees the block.
+    free: unsafe fn(NonNull<Header>),
+    /// `None` where the value is not inheritable.
+    pub(super) bequeath: Option<Bequeath>,
+}
+
+/// The start of every node that holds a `V`.
+#[repr(C)]
+struct Head<V> {
+    header: Header,
+    value: V,
+}
+
+/// A whole node. Its fields are dropped in this order, value before name.
+#[repr(C)]
+pub(super) struct Node<N, V> {
+    head: Head<V>,
+    name: N,
+}
+
+impl<N: Name, V: 'static> Node<N, V> {
+    /// The vtable of a value that stays in its coroutine.
+    pub(super) const PRIVATE: &'static VTable = &Self::vtable(None);
+
+    pub(super) const fn vtable(bequeath: Option<Bequeath>) -> VTable {
+        VTable {
+            name: TypeId::of::<N>(),
+            value: TypeId::of::<V>(),
+            name_offset: offset_of!(Self, name),
+            free: Self::free,
+            bequeath,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The last owner of a `Node<N, V>` calls this, and never looks at it again.
+    unsafe fn free(node: NonNull<Header>) {
+        // SAFETY: L1 and L3, a `Box` of this very type was leaked for it in `Ref::new`.
+        drop(unsafe { Box::from_raw(node.cast::<Self>().as_ptr()) });
+    }
+}
+
+/// Shared ownership of a node, whatever its types.
+pub(super) struct Ref(NonNull<Header>);
+
+impl Ref {
+    /// A node of its own, stored nowhere yet. `vtable` is one of `Node<N, V>`.
+    #[inline]
+    pub(super) fn new<N: Name, V: 'static>(name: N, value: V, vtable: &'static VTable) -> Ref {
+        debug_assert!(vtable.name == TypeId::of::<N>() && vtable.value == TypeId::of::<V>());
+        let header = Header {
+            count: Cell::new(1),
+            home: Cell::new(Home::Nowhere),
+            round: Cell::new(0),
+            vtable: Cell::new(vtable),
+            newer: Cell::new(None),
+            older: Cell::new(None),
+            hash: Cell::new(0),
+            next: Cell::new(None),
+        };
+        let node = Box::new(Node { head: Head { header, value }, name });
+        // The pointer is made from the whole block, so it may reach beyond the header.
+        let node = NonNull::from(Box::leak(node));
+        Ref(node.cast())
+    }
+
+    /// A further owner of a node.
+    ///
+    /// # Safety
+    ///
+    /// `node` is alive: someone owns a count of it.
+    #[inline(always)]
+    pub(super) unsafe fn share(node: NonNull<Header>) -> Ref {
+        // SAFETY: L1, the caller's word.
+        let count = unsafe { &node.as_ref().count };
+        if count.get() == u32::MAX {
+            too_many();
+        }
+        count.set(count.get() + 1);
+        Ref(node)
+    }
+
+    /// Takes over a count that [`into_raw`](Ref::into_raw) gave away.
+    ///
+    /// # Safety
+    ///
+    /// Once for each `into_raw`.
+    #[inline(always)]
+    pub(super) unsafe fn from_raw(node: NonNull<Header>) -> Ref {
+        Ref(node)
+    }
+
+    /// Leaves the count to whoever gets the pointer.
+    #[inline(always)]
+    pub(super) fn into_raw(self) -> NonNull<Header> {
+        ManuallyDrop::new(self).0
+    }
+
+    #[inline(always)]
+    pub(super) fn as_ptr(&self) -> NonNull<Header> {
+        self.0
+    }
+
+    #[inline(always)]
+    pub(super) fn header(&self) -> &Header {
+        // SAFETY: L1, we own a count.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// How many own the node, this one included.
+    #[inline(always)]
+    pub(super) fn count(&self) -> u32 {
+        self.header().count.get()
+    }
+
+    #[inline(always)]
+    pub(super) fn is_stored(&self) -> bool {
+        matches!(self.header().home.get(), Home::Small(_) | Home::Table)
+    }
+
+    /// The name, if it is an `N`.
+    #[inline(always)]
+    pub(super) fn name<N: Name>(&self) -> Option<&N> {
+        let vtable = self.header().vtable.get();
+        if vtable.name != TypeId::of::<N>() {
+            return None;
+        }
+        // SAFETY: L1 and L3, an `N` lies at this offset and stays there while we own a count.
+        Some(unsafe { self.0.byte_add(vtable.name_offset).cast::<N>().as_ref() })
+    }
+
+    /// Whether the value is a `V`.
+    #[inline(always)]
+    pub(super) fn holds<V: 'static>(&self) -> bool {
+        self.header().vtable.get().value == TypeId::of::<V>()
+    }
+
+    /// The value, if it is a `V`.
+    pub(super) fn value<V: 'static>(&self) -> Option<&V> {
+        // SAFETY: L1 and L3, checked just now; L4, nobody writes while we own a count.
+        self.holds::<V>().then(|| unsafe { &self.0.cast::<Head<V>>().as_ref().value })
+    }
+
+    /// The same ownership with the value's type known, if it is a `V`.
+    #[inline(always)]
+    pub(super) fn typed<V: 'static>(self) -> Option<Held<V>> {
+        if self.holds::<V>() { Some(Held { node: self, _value: PhantomData }) } else { None }
+    }
+
+    /// Puts another value in the place of the present one, which is given back.
+    ///
+    /// # Safety
+    ///
+    /// The value is a `V`, and nobody else can look at it (L4).
+    #[inline(always)]
+    pub(super) unsafe fn replace<V>(&self, value: V) -> V {
+        // SAFETY: L3, it is a `V`; L4, no reference to it exists.
+        unsafe { (&raw mut (*self.0.cast::<Head<V>>().as_ptr()).value).replace(value) }
+    }
+
+    /// Takes the node apart.
+    ///
+    /// # Safety
+    ///
+    /// The node is a `Node<N, V>` and this is its only owner (L4).
+    pub(super) unsafe fn into_parts<N: Name, V: 'static>(self) -> (N, V) {
+        debug_assert!(self.count() == 1 && self.header().home.get() == Home::Nowhere);
+        // SAFETY: L1 and L3, the count goes with the block, which has this type.
+        let node = unsafe { Box::from_raw(self.into_raw().cast::<Node<N, V>>().as_ptr()) };
+        let Node { head: Head { value, .. }, name } = *node;
+        (name, value)
+    }
+}
+
+impl Clone for Ref {
+    #[inline(always)]
+    fn clone(&self) -> Ref {
+        // SAFETY: L1, we own a count.
+        unsafe { Ref::share(self.0) }
+    }
+}
+
+impl Drop for Ref {
+    #[inline(always)]
+    fn drop(&mut self) {
+        let count = &self.header().count;
+        count.set(count.get() - 1);
+        if count.get() == 0 {
+            free(self.0);
+        }
+    }
+}
+
+/// Kept out of line: most owners are not the last.
+#[inline(never)]
+fn free(node: NonNull<Header>) {
+    // SAFETY: L1, the count has just come down to zero, so the block is still whole.
+    let free = unsafe { node.as_ref().vtable.get().free };
+    // SAFETY: L1 and L3, the last owner, and the vtable is that of the block's types.
+    unsafe { free(node) }
+}
+
+/// Only `mem::forget` in a loop gets here. To go on would free what is in use.
+#[cold]
+fn too_many() -> ! {
+    eprintln!("coro: a stored value has more than {} owners", u32::MAX);
+    std::process::abort()
+}
+
+/// Shared ownership of a node whose value is a `V`.
+pub(crate) struct Held<V> {
+    node: Ref,
+    _value: PhantomData<V>,
+}
+
+impl<V> Held<V> {
+    #[inline(always)]
+    pub(crate) fn value(&self) -> &V {
+        // SAFETY: L1 and L3, made by `Ref::typed`; L4, nobody writes while we own a count.
+        unsafe { &self.node.0.cast::<Head<V>>().as_ref().value }
+    }
+}
+
+impl<V> Clone for Held<V> {
+    #[inline]
+    fn clone(&self) -> Self {
+        Held { node: self.node.clone(), _value: PhantomData }
+    }
+}

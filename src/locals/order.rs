@@ -1,0 +1,153 @@
+//! The order list: every stored node, newest first.
+//!
+//! ```text
+//!   newest --> +-------+  older  +-------+  older  +-------+
+//!              | node  | ------> | node  | ------> | node  | --> None
+//!   None <---- |       | <------ |       | <------ |       |
+//!       newer  +-------+  newer  +-------+  newer  +-------+
+//!                                    ^
+//!   cursor --------------------------+   where `reset` goes on
+//! ```
+//!
+//! The list owns one count of each node in it (L1), so what lies in the small array or in the table
+//! needs no count of its own.
+//!
+//! The cursor marks how far a `reset` has come. Everything from the cursor on was there when the
+//! reset began; what a `Drop` stores meanwhile goes to the front and is out of its reach. Removing
+//! a node moves the cursor past it, so user code may remove anything at any time. A reset within
+//! a reset puts the cursor back to the front and drains the list for both.
+
+use std::cell::Cell;
+use std::ptr::NonNull;
+
+use super::node::{Header, Home, Link, Ref};
+
+/// A list that owns its nodes. Dropping it drops none of them.
+pub(super) struct Order {
+    newest: Cell<Link>,
+    cursor: Cell<Link>,
+}
+
+impl Order {
+    pub(super) const fn new() -> Order {
+        Order { newest: Cell::new(None), cursor: Cell::new(None) }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.newest.get().is_none()
+    }
+
+    /// Adds a node, which is in no list, as the newest.
+    #[inline]
+    pub(super) fn push(&self, node: Ref) {
+        self.link(node.into_raw());
+    }
+
+    #[inline]
+    fn link(&self, node: NonNull<Header>) {
+        // SAFETY: L2, the list owns a count of it from here on.
+        let header = unsafe { node.as_ref() };
+        let older = self.newest.replace(Some(node));
+        header.newer.set(None);
+        header.older.set(older);
+        if let Some(older) = older {
+            // SAFETY: L2, a node in the list.
+            unsafe { older.as_ref() }.newer.set(Some(node));
+        }
+    }
+
+    #[inline]
+    fn unlink(&self, node: NonNull<Header>) {
+        // SAFETY: L2, a node in the list.
+        let header = unsafe { node.as_ref() };
+        let (newer, older) = (header.newer.take(), header.older.take());
+        match newer {
+            // SAFETY: L2, a node in the list.
+            Some(newer) => unsafe { newer.as_ref() }.older.set(older),
+            None => self.newest.set(older),
+        }
+        if let Some(older) = older {
+            // SAFETY: L2, a node in the list.
+            unsafe { older.as_ref() }.newer.set(newer);
+        }
+        if self.cursor.get() == Some(node) {
+            self.cursor.set(older);
+        }
+    }
+
+    /// Takes a node out of the list, and with it the list's count.
+    ///
+    /// # Safety
+    ///
+    /// `node` is in this list, and nothing but the list leads to it any more (L2).
+    #[inline]
+    pub(super) unsafe fn remove(&self, node: NonNull<Header>) -> Ref {
+        self.unlink(node);
+        // SAFETY: L1, the count that `push` was given.
+        unsafe { Ref::from_raw(node) }
+    }
+
+    /// Makes a node the newest.
+    ///
+    /// # Safety
+    ///
+    /// `node` is in this list.
+    #[inline]
+    pub(super) unsafe fn renew(&self, node: &Ref) {
+        let node = node.as_ptr();
+        if self.newest.get() != Some(node) || self.cursor.get() == Some(node) {
+            self.unlink(node);
+            self.link(node);
+        }
+    }
+
+    /// The newest node.
+    pub(super) fn newest(&self) -> Option<Ref> {
+        // SAFETY: L2, a node in the list.
+        self.newest.get().map(|node| unsafe { Ref::share(node) })
+    }
+
+    /// Puts the cursor on the newest node.
+    pub(super) fn rewind(&self) {
+        self.cursor.set(self.newest.get());
+    }
+
+    /// The node under the cursor, which comes to stand there: shadowed ones are passed over.
+    pub(super) fn under_cursor(&self) -> Option<Ref> {
+        while let Some(node) = self.cursor.get() {
+            // SAFETY: L2, a node in the list.
+            let node = unsafe { Ref::share(node) };
+            if node.header().home.get() != Home::Shadowed {
+                return Some(node);
+            }
+            self.cursor.set(node.header().older.get());
+        }
+        None
+    }
+
+    /// The nodes that `wanted` picks, oldest first. `wanted` runs no user code.
+    pub(super) fn pick(&self, wanted: impl Fn(&Header) -> bool) -> Vec<Ref> {
+        let mut number = 0;
+        self.walk(|node| number += usize::from(wanted(node.header())));
+        // The allocator is not ours. Should it store something, the second walk stops at what there
+        // is room for, and never allocates while it stands on a link.
+        let mut picked = Vec::with_capacity(number);
+        self.walk(|node| {
+            if picked.len() < picked.capacity() && wanted(node.header()) {
+                picked.push(node);
+            }
+        });
+        picked.reverse();
+        picked
+    }
+
+    fn walk(&self, mut visit: impl FnMut(Ref)) {
+        let mut link = self.newest.get();
+        while let Some(node) = link {
+            // SAFETY: L2, a node in the list.
+            let node = unsafe { Ref::share(node) };
+            link = node.header().older.get();
+            visit(node);
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The hidden record, and how it is found.
+//!
+//! Every coroutine stack carries a [`Record`] at its top, and any code that runs on that stack
+//! finds it from the stack pointer alone: no register is reserved, no thread-local variable is
+//! read, nothing is passed along.
+//!
+//! ```text
+//!   slot end   = (sp | slot_size - 1) + 1        the slot's size follows from the address
+//!   ceiling    = slot end - colour               the colour follows from the slot's number
+//!   record     = ceiling - size_of::<Record>()
+//!
+//!   high  +----------------------+ <- slot end, a multiple of slot_size
+//!         | colour               |
+//!         +----------------------+ <- ceiling, a multiple of 64
+//!         | Record               |
+//!         +----------------------+ <- record(): what `current` answers
+//!         | the engine           |    (see `coroutine`)
+//!         +----------------------+ <- stack base
+//!         | frames               |
+//!   sp -> ~                      ~
+//! ```
+//!
+//! On any stack that is not ours (a plain thread's, a signal stack, a stack that another library
+//! made) the answer is the *thread's* record, a thread-local constant without a destructor, so it
+//! is there from the thread's first instruction to its last.
+//!
+//! # Invariants
+//!
+//! - **R1** A slot's record is written before the first instruction of its coroutine and is neither
+//!   moved nor freed before the last. So a stack pointer inside a slot proves that the record above
+//!   it is initialised and stays so for as long as the code that holds the stack pointer runs.
+//! - **R2** A record belongs to one thread: the one that its coroutine is pinned to, or that it
+//!   stands for. Only that thread touches it, so its fields are `Cell`s. The exceptions are the
+//!   id, which is atomic because profilers read it from outside ([`Record::at`]), and the overflow
+//!   report, which reads on the thread that overflowed.
+//! - **R3** `return_slot` is null in a thread's record, and in a coroutine's it is the address that
+//!   the trampoline computed: the word that its `call` pushed.
+
+use std::cell::Cell;
+use std::mem::{align_of, size_of};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use memoffset::offset_of;
+
+use crate::id::Id;
+use crate::locals::Locals;
+use crate::stack::{self, Line};
+
+/// What the word at [`Record::return_slot`] says, and so what happens when the function returns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// The word names `goexit`: nothing is stored, nothing is to be done.
+    Idle,
+    /// The word names `cleanup`. On a thread: its exit guard is registered.
+    Armed,
+    /// Cleanup is running; it drains what is stored meanwhile by itself.
+    Cleaning,
+    /// Cleanup is over, and what is stored now is refused.
+    Closed,
+}
+
+/// What the top of every coroutine stack holds. See the module's documentation.
+#[repr(C, align(64))]
+pub(crate) struct Record {
+    /// The identity of the coroutine; 0 on a thread that has not been asked.
+    id: AtomicU64,
+    /// Where the trampoline's return address lies (R3).
+    pub(crate) return_slot: Cell<*mut usize>,
+    /// The task that this coroutine is the body of; null for a coroutine made by hand.
+    pub(crate) task: Cell<*const ()>,
+    /// A stack pointer of whoever resumed this coroutine last; 0 where nobody needs to know.
+    pub(crate) resumer: Cell<usize>,
+    /// The name, for the overflow report; the memory belongs to the task.
+    name: Cell<(*const u8, usize)>,
+    pub(crate) phase: Cell<Phase>,
+    locals: Locals,
+}
+
+const _: () = {
+    // The hot fields share the first cache line, and the stack base below the record is aligned.
+    assert!(align_of::<Record>() == 64);
+    assert!(offset_of!(Record, id) == 0 && offset_of!(Record, phase) < 64);
+    assert!(size_of::<Record>().is_multiple_of(64));
+};
+
+thread_local! {
+    /// The record of this thread. It has no destructor, so it outlives every destructor.
+    static THREAD: Record = const { Record::of_thread() };
+}
+
+impl Record {
+    const fn of_thread() -> Record {
+        Record {
+            id: AtomicU64::new(0),
+            return_slot: Cell::new(std::ptr::null_mut()),
+            task: Cell::new(std::ptr::null()),
+            resumer: Cell::new(0),
+            name: Cell::new((std::ptr::null(), 0)),
+            phase: Cell::new(Phase::Idle),
+            locals: Locals::new(),
+        }
+    }
+
+    /// The record of a coroutine that is about to start.
+    pub(crate) fn of_coroutine(id: Id, task: *const (), name: Option<&str>) -> Record {
+        let record = Record::of_thread();
+        record.id.store(id.get(), Ordering::Relaxed);
+        record.task.set(task);
+        if let Some(name) = name {
+            record.name.set((name.as_ptr(), name.len()));
+        }
+        record
+    }
+
+    pub(crate) fn locals(&self) -> &Locals {
+        &self.locals
+    }
+
+    /// The identity of the coroutine or thread.
+    #[inline]
+    pub(crate) fn id(&self) -> Id {
+        match self.id.load(Ordering::Relaxed) {
+            0 => self.first_id(),
+            number => Id::from_raw(number),
+        }
+    }
+
+    /// Gives a thread its id. A signal handler may get here in the middle of the same call, and
+    /// then the first of the two to store wins for good.
+    #[cold]
+    fn first_id(&self) -> Id {
+        let id = Id::next_shared();
+        match self.id.compare_exchange(0, id.get(), Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => id,
+            Err(earlier) => Id::from_raw(earlier),
+        }
+    }
+
+    /// A new identity for the same coroutine or thread.
+    pub(crate) fn renew_id(&self) {
+        self.id.store(Id::next_shared().get(), Ordering::Relaxed);
+    }
+
+    /// Whether this is the record of a coroutine, and not of a thread.
+    pub(crate) fn is_coroutine(&self) -> bool {
+        !self.return_slot.get().is_null()
+    }
+
+    /// The task that the running code belongs to: the coroutine's own, or, in a coroutine made by
+    /// hand, that of whoever resumed it, however many resumes away. Null where there is none.
+    #[inline]
+    pub(crate) fn enclosing_task(&self) -> *const () {
+        let mut record = self;
+        loop {
+            let task = record.task.get();
+            if !task.is_null() || record.resumer.get() == 0 {
+                return task;
+            }
+            match find(record.resumer.get()) {
+                // SAFETY: R1, the resumer is suspended in `resume` for as long as we run.
+                Some(address) => record = unsafe { &*address },
+                None => return std::ptr::null(),
+            }
+        }
+    }
+
+    /// The id in the record of the slot that `address` lies in, for profilers: any thread, any
+    /// moment. `None` where the slot has never had a coroutine.
+    pub(crate) fn id_at(address: usize) -> Option<Id> {
+        stack::bounds_of(address)?;
+        let record = find(address)?;
+        // SAFETY: R2, a slot that was handed out once stays readable for ever, zero where nothing
+        // was written, and the id is atomic.
+        let number = unsafe { (*record).id.load(Ordering::Relaxed) };
+        (number != 0).then(|| Id::from_raw(number))
+    }
+}
+
+/// The stack pointer. What it tells of is the stack it lies on, so it may be read once for many
+/// uses in one function: a function's frame does not change stacks.
+#[inline(always)]
+pub(crate) fn stack_pointer() -> usize {
+    let sp: usize;
+    // SAFETY: reads a register and nothing else.
+    unsafe {
+        std::arch::asm!("mov {}, rsp", out(reg) sp, options(pure, nomem, nostack, preserves_flags));
+    }
+    sp
+}
+
+/// The place of the record of the slot that `address` lies in.
+#[inline(always)]
+fn find(address: usize) -> Option<*const Record> {
+    stack::ceiling_of(address).map(record_below)
+}
+
+/// The place of the record of the slot whose ceiling is known.
+#[inline(always)]
+pub(crate) fn record_below(ceiling: usize) -> *const Record {
+    std::ptr::with_exposed_provenance(ceiling - size_of::<Record>())
+}
+
+/// Runs `f` with the record of the running coroutine, or of the thread where there is none.
+#[inline(always)]
+pub(crate) fn with<R>(f: impl FnOnce(&Record) -> R) -> R {
+    match find(stack_pointer()) {
+        // SAFETY: R1, we run on this slot's stack.
+        Some(record) => f(unsafe { &*record }),
+        None => THREAD.with(f),
+    }
+}
+
+/// Runs `f` with the record of the thread, whatever stack we run on.
+pub(crate) fn with_thread<R>(f: impl FnOnce(&Record) -> R) -> R {
+    THREAD.with(f)
+}
+
+/// The task of the running code, null outside of one.
+#[inline(always)]
+pub(crate) fn current_task() -> *const () {
+    match find(stack_pointer()) {
+        // SAFETY: R1, we run on this slot's stack.
+        Some(record) => unsafe { (*record).enclosing_task() },
+        None => std::ptr::null(),
+    }
+}
+
+/// Writes "coroutine 42 'name'" for the overflow report. Runs in a signal handler, on the thread
+/// whose coroutine overflowed.
+pub(crate) fn describe(ceiling: usize, line: &mut Line) {
+    // SAFETY: R1, a guard is hit by a coroutine that runs, or by a stray write; the slot was
+    // handed out, so at worst the record is that of its last coroutine, or zero.
+    let record = unsafe { &*record_below(ceiling) };
+    line.push_str("coroutine ");
+    line.push_u64(record.id.load(Ordering::Relaxed));
+    let (start, len) = record.name.get();
+    if !start.is_null() {
+        // SAFETY: R1, the task that owns the name lives as long as its coroutine.
+        let name = unsafe { std::slice::from_raw_parts(start, len) };
+        line.push_str(" '");
+        line.push_str(std::str::from_utf8(name).unwrap_or("?"));
+        line.push_str("'");
+    }
+}

@@ -1,0 +1,98 @@
+//! How many workers search for fresh tasks and how many sleep, so that a spawn knows whether it has
+//! to wake one.
+//!
+//! Waking a thread costs microseconds, so a spawn wakes a sleeper only if nobody is searching
+//! already; a searcher that finds something wakes the next one if it was the last. So the workers
+//! wake one after another for as long as there is more to find.
+//!
+//! # No fresh task is left lying while a worker sleeps
+//!
+//! A spawn pushes the task, passes a `SeqCst` fence, and reads the two counts. A worker that stops
+//! searching takes itself out of `searching`, adds itself to `sleeping`, announces its sleep, passes
+//! a `SeqCst` fence, and looks at every queue once more before it blocks.
+//!
+//! Suppose a spawn wakes nobody because it read `searching > 0`, on account of worker S. Either S
+//! finds something: then, if it is the last to search, it passes the wake-up on, and otherwise the
+//! argument applies to another searcher. Or S gives up: the spawn read a value from before S took
+//! itself out, so the spawn's fence came before S's fence, and S's last look sees the task. Suppose
+//! it read `sleeping == 0`: then every worker is awake, and a worker that falls asleep later has
+//! its fence after the spawn's, by the same argument, and sees the task. (The fences, and the sleep
+//! state of each worker, are in [`remote`](crate::task::Remote).)
+//!
+//! Whoever wakes a worker to search counts it as searching on its behalf, so a burst of spawns
+//! wakes one worker and not all. The worker may be quicker than that count and take itself out
+//! first, so the counts are signed and may be one too low for a moment. That errs on the side of one
+//! wake-up too many.
+
+use std::sync::atomic::{AtomicIsize, Ordering, fence};
+
+use crossbeam_utils::CachePadded;
+
+use crate::task::{Remote, Woken};
+
+/// See the module's documentation.
+pub(super) struct Idle {
+    counts: CachePadded<Counts>,
+}
+
+struct Counts {
+    searching: AtomicIsize,
+    sleeping: AtomicIsize,
+}
+
+impl Idle {
+    pub(super) fn new() -> Idle {
+        let counts = Counts { searching: AtomicIsize::new(0), sleeping: AtomicIsize::new(0) };
+        Idle { counts: CachePadded::new(counts) }
+    }
+
+    /// Wakes a worker for a fresh task that was just pushed, if none searches.
+    #[inline]
+    pub(super) fn notify(&self, workers: &[&'static Remote]) {
+        fence(Ordering::SeqCst);
+        let counts = &self.counts;
+        if counts.sleeping.load(Ordering::Relaxed) > 0
+            && counts.searching.load(Ordering::Relaxed) <= 0
+        {
+            self.wake_one(workers);
+        }
+    }
+
+    #[cold]
+    fn wake_one(&self, workers: &[&'static Remote]) {
+        for worker in workers {
+            let woken = worker.wake_to_search(|| {
+                self.counts.searching.fetch_add(1, Ordering::Relaxed);
+                self.counts.sleeping.fetch_sub(1, Ordering::Relaxed);
+            });
+            if woken {
+                return;
+            }
+        }
+    }
+
+    /// The calling worker begins to search.
+    pub(super) fn start_search(&self) {
+        self.counts.searching.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The calling worker has found something; true: nobody else searches.
+    pub(super) fn end_search(&self) -> bool {
+        self.counts.searching.fetch_sub(1, Ordering::Relaxed) <= 1
+    }
+
+    /// The calling worker stops searching and is going to sleep; its last look comes after this.
+    pub(super) fn search_to_sleep(&self, me: &Remote) {
+        self.counts.sleeping.fetch_add(1, Ordering::Relaxed);
+        self.counts.searching.fetch_sub(1, Ordering::Relaxed);
+        me.prepare_sleep();
+    }
+
+    /// The calling worker is awake again, and searching.
+    pub(super) fn sleep_to_search(&self, me: &Remote) {
+        if me.end_sleep() != Woken::ToSearch {
+            self.counts.searching.fetch_add(1, Ordering::Relaxed);
+            self.counts.sleeping.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

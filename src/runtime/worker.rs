@@ -1,0 +1,407 @@
+//! A worker: the thread that runs coroutines, and its loop.
+//!
+//! A worker has two queues. *Ready* holds started tasks, which are its own for good, first in first
+//! out. *Fresh* holds tasks that have never run: last in first out for the worker itself, because
+//! the newest is still in the cache and its stack is hot, while other workers steal the oldest. The
+//! two take turns, so that neither starves, and at every 61st turn the worker takes the oldest fresh
+//! task it can find, so that a chain of spawns does not bury it.
+//!
+//! # Invariants
+//!
+//! - **W3** A `Worker` lives on its thread's stack for as long as that thread is a worker, and only
+//!   that thread touches it; [`Worker::here`] is how code in a coroutine gets at it.
+//! - **W4** No field of it stays borrowed while a task runs: borrows end inside the functions here,
+//!   which call none of the user's code.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::mem::forget;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Once};
+use std::time::{Duration, Instant};
+
+use crossbeam_deque::{self as deque, Steal};
+
+use super::shared::Shared;
+use super::timers::{TimerKey, Timers};
+use crate::stack::Pool;
+use crate::task::{Header, Remote, Signal, Started, TaskRef, Turn};
+
+/// Every so many turns the worker looks at what it would otherwise see last. A prime, so that it
+/// does not beat in time with a program's own rhythm.
+const FAIRNESS: u32 = 61;
+/// How many times a worker that finds nothing looks again before it sleeps: a few microseconds.
+const SEARCH_ROUNDS: u32 = 12;
+/// How long the coroutines of a runtime that shuts down may all be silent before they are given up.
+const SILENCE: Duration = Duration::from_secs(3);
+
+thread_local! {
+    static HERE: Cell<*const Worker> = const { Cell::new(ptr::null()) };
+}
+
+/// Grows when the kernel refuses a stack; a worker that sees it grow gives its idle stacks up.
+static RECLAIM: AtomicUsize = AtomicUsize::new(0);
+/// Whether some worker has met a refusal, and nothing has been given up for it since.
+static STARVING: AtomicBool = AtomicBool::new(false);
+
+/// See the module's documentation.
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    remote: &'static Remote,
+    index: usize,
+    fresh: deque::Worker<TaskRef>,
+    pool: RefCell<Pool>,
+    timers: RefCell<Timers>,
+    /// The started tasks that have not ended, with the reference that each has of itself (T1).
+    started: RefCell<Vec<TaskRef>>,
+    turn: Cell<u32>,
+    /// The kernel has refused a stack, and none has come free since.
+    starved: Cell<bool>,
+    /// The last `RECLAIM` that the worker followed.
+    reclaimed: Cell<usize>,
+    /// The shutdown has reached this worker's tasks.
+    closing: Cell<bool>,
+}
+
+impl Worker {
+    pub(super) fn new(shared: Arc<Shared>, index: usize, fresh: deque::Worker<TaskRef>) -> Worker {
+        Worker {
+            remote: shared.remotes[index],
+            shared,
+            index,
+            fresh,
+            pool: RefCell::new(Pool::new()),
+            timers: RefCell::default(),
+            started: RefCell::default(),
+            turn: Cell::new(0),
+            starved: Cell::new(false),
+            reclaimed: Cell::new(RECLAIM.load(Ordering::Relaxed)),
+            closing: Cell::new(false),
+        }
+    }
+
+    /// The worker that the calling thread is.
+    #[inline]
+    pub(super) fn here<'a>() -> Option<&'a Worker> {
+        // SAFETY: W3, and the caller does not keep it: what it calls it from runs on this thread.
+        unsafe { HERE.get().as_ref() }
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Queues a fresh task.
+    #[inline]
+    pub(super) fn spawn(&self, task: TaskRef) {
+        self.remote.counters().spawned.add(1);
+        self.fresh.push(task);
+        if self.shared.remotes.len() > 1 {
+            self.shared.idle.notify(&self.shared.remotes);
+        }
+    }
+
+    pub(super) fn set_timer(&self, deadline: Instant, task: Started) -> TimerKey {
+        self.timers.borrow_mut().set(deadline, task)
+    }
+
+    pub(super) fn clear_timer(&self, key: TimerKey) -> bool {
+        self.timers.borrow_mut().clear(key)
+    }
+
+    /// The whole life of the thread as a worker. False: some of its tasks were given up, and still
+    /// belong to it.
+    pub(super) fn run(&self) -> bool {
+        HERE.set(self);
+        Remote::set_here(Some(self.remote));
+        while self.turn() {}
+        Remote::set_here(None);
+        HERE.set(ptr::null());
+        let left = self.started.take();
+        let all_ended = left.is_empty();
+        // Their stacks hold frames, so they and all that they refer to stay as they are.
+        forget(left);
+        all_ended
+    }
+
+    /// Runs one task, or waits until there is one. False: there will be none.
+    #[inline]
+    fn turn(&self) -> bool {
+        let turn = self.turn.get().wrapping_add(1);
+        self.turn.set(turn);
+        if turn.is_multiple_of(FAIRNESS) {
+            self.look_around();
+            if let Some(task) = self.oldest_fresh() {
+                self.start(task);
+            }
+        }
+        if turn.is_multiple_of(2)
+            && let Some(task) = self.remote.pop_ready()
+        {
+            self.resume(task);
+        } else if let Some(task) = self.newest_fresh() {
+            self.start(task);
+        } else if let Some(task) = self.remote.pop_ready() {
+            self.resume(task);
+        } else {
+            return self.wait_for_work();
+        }
+        true
+    }
+
+    #[inline]
+    fn newest_fresh(&self) -> Option<TaskRef> {
+        if self.starved.get() { None } else { self.fresh.pop() }
+    }
+
+    /// A task that has waited long, from outside or from the far end of the own queue.
+    fn oldest_fresh(&self) -> Option<TaskRef> {
+        if self.starved.get() {
+            return None;
+        }
+        let injected = retry(|| self.shared.injector.steal_batch_and_pop(&self.fresh));
+        injected.or_else(|| retry(|| self.shared.stealers[self.index].steal()))
+    }
+
+    /// A fresh task from anywhere else, and often more of them into the own queue.
+    fn steal(&self) -> Option<TaskRef> {
+        if self.starved.get() {
+            return None;
+        }
+        let injected = retry(|| self.shared.injector.steal_batch_and_pop(&self.fresh));
+        if injected.is_some() {
+            return injected;
+        }
+        let stealers = &self.shared.stealers;
+        let others = (1..stealers.len()).map(|step| (self.index + step) % stealers.len());
+        let before = self.fresh.len();
+        for other in others {
+            let stolen = retry(|| stealers[other].steal_batch_and_pop(&self.fresh));
+            if stolen.is_some() {
+                let more = self.fresh.len().saturating_sub(before);
+                self.remote.counters().stolen.add(1 + more as u64);
+                return stolen;
+            }
+        }
+        None
+    }
+
+    /// Binds a fresh task to a stack and runs it.
+    #[inline]
+    fn start(&self, task: TaskRef) {
+        let taken = self.pool.borrow_mut().take(task.class());
+        let slot = match taken {
+            Ok(slot) => slot,
+            Err(error) => return self.starve(task, &error),
+        };
+        if self.closing.get() {
+            task.cancel();
+        }
+        // SAFETY: T2, the task came from a queue of fresh ones.
+        let bound = unsafe { task.bind(self.remote, slot) };
+        self.remote.counters().started.add(1);
+        {
+            let mut started = self.started.borrow_mut();
+            task.list_index().set(started.len() as u32);
+            started.push(task);
+        }
+        self.run_task(bound);
+    }
+
+    /// Goes on with a task that was ready.
+    #[inline]
+    fn resume(&self, task: Started) {
+        if task.commit_unpark() {
+            self.remote.counters().unparked.add(1);
+        }
+        self.run_task(task);
+    }
+
+    #[inline]
+    fn run_task(&self, mut task: Started) {
+        loop {
+            // SAFETY: C2, T2: pinned to this worker, and in no queue.
+            match unsafe { task.resume() } {
+                Turn::Suspended(Signal::Yield) => return self.remote.push_ready(task),
+                Turn::Suspended(Signal::Park) => match task.commit_park() {
+                    Some(not_parked) => task = not_parked,
+                    None => return self.remote.counters().parked.add(1),
+                },
+                Turn::Ended(slot) => {
+                    self.pool.borrow_mut().give(slot);
+                    self.starved.set(false);
+                    return self.unlist(&task);
+                }
+            }
+        }
+    }
+
+    /// Lets go of a task that has ended.
+    #[inline]
+    fn unlist(&self, task: &Header) {
+        let index = task.list_index().get();
+        let ended = {
+            let mut started = self.started.borrow_mut();
+            let ended = started.swap_remove(index as usize);
+            if let Some(moved) = started.get(index as usize) {
+                moved.list_index().set(index);
+            }
+            ended
+        };
+        debug_assert!(ptr::eq(&raw const *ended, task));
+        drop(ended);
+    }
+
+    /// What is looked at now and then, and before sleeping.
+    fn look_around(&self) {
+        if !self.timers.borrow().is_empty() {
+            let now = Instant::now();
+            while let Some(task) = self.pop_due(now) {
+                task.unpark();
+            }
+        }
+        if RECLAIM.load(Ordering::Relaxed) != self.reclaimed.get() {
+            self.give_up_stacks();
+        }
+        if self.shared.closing.load(Ordering::Relaxed) && !self.closing.replace(true) {
+            for task in self.started.borrow().iter() {
+                task.cancel();
+            }
+        }
+    }
+
+    fn pop_due(&self, now: Instant) -> Option<Started> {
+        self.timers.borrow_mut().pop_due(now)
+    }
+
+    /// Searches for work, and sleeps when there is none. False: there will be none.
+    #[cold]
+    fn wait_for_work(&self) -> bool {
+        let shared = &*self.shared;
+        let mut silent_since = None;
+        shared.idle.start_search();
+        let goes_on = loop {
+            self.look_around();
+            if self.remote.has_ready() {
+                break true;
+            }
+            if let Some(task) = self.search() {
+                self.leave_search();
+                self.start(task);
+                return true;
+            }
+            if self.remote.has_ready() {
+                break true;
+            }
+            let mut deadline = self.timers.borrow().next();
+            if self.closing.get() {
+                if self.started.borrow().is_empty() {
+                    break false;
+                }
+                if deadline.is_none() {
+                    let since = *silent_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= SILENCE {
+                        self.give_up_tasks();
+                        break false;
+                    }
+                    deadline = Some(since + SILENCE);
+                }
+            }
+            shared.idle.search_to_sleep(self.remote);
+            if !self.overlooked() {
+                self.remote.sleep(deadline);
+            }
+            shared.idle.sleep_to_search(self.remote);
+            self.starved.set(false);
+        };
+        self.leave_search();
+        goes_on
+    }
+
+    /// Takes this worker out of the searching ones, and wakes another if it was the last and there
+    /// is more to find.
+    fn leave_search(&self) {
+        if self.shared.idle.end_search() && !self.starved.get() {
+            fence(Ordering::SeqCst);
+            if self.shared.has_fresh() {
+                self.shared.idle.notify(&self.shared.remotes);
+            }
+        }
+    }
+
+    /// Looks for a fresh task a few times over.
+    fn search(&self) -> Option<TaskRef> {
+        for round in 0..SEARCH_ROUNDS {
+            if let Some(task) = self.newest_fresh().or_else(|| self.steal()) {
+                return Some(task);
+            }
+            if self.remote.has_ready() || self.shared.remotes.len() == 1 {
+                return None;
+            }
+            for _ in 0..1 << round.min(6) {
+                std::hint::spin_loop();
+            }
+        }
+        None
+    }
+
+    /// The last look before sleeping, after the fence.
+    fn overlooked(&self) -> bool {
+        self.remote.has_ready()
+            || (!self.starved.get() && self.shared.has_fresh())
+            || self.shared.closing.load(Ordering::Relaxed) != self.closing.get()
+            || RECLAIM.load(Ordering::Relaxed) != self.reclaimed.get()
+    }
+
+    /// The kernel has refused a stack: the task goes back to its queue until one is free. All other
+    /// workers are asked to give up their idle ones.
+    #[cold]
+    fn starve(&self, task: TaskRef, error: &io::Error) {
+        static REPORT: Once = Once::new();
+        REPORT.call_once(|| {
+            eprintln!("coro: {error}; coroutines that have not started wait until a stack is free");
+        });
+        self.fresh.push(task);
+        self.starved.set(true);
+        if !STARVING.swap(true, Ordering::Relaxed) {
+            self.reclaimed.set(RECLAIM.fetch_add(1, Ordering::Relaxed) + 1);
+            Remote::wake_all();
+        }
+    }
+
+    /// Gives the idle stacks of this worker to those who need one.
+    #[cold]
+    fn give_up_stacks(&self) {
+        self.reclaimed.set(RECLAIM.load(Ordering::Relaxed));
+        self.pool.borrow_mut().flush();
+        if STARVING.swap(false, Ordering::Relaxed) {
+            Remote::wake_all();
+        }
+    }
+
+    /// Reports tasks that were cancelled and do not end.
+    #[cold]
+    fn give_up_tasks(&self) {
+        for task in self.started.borrow().iter() {
+            eprintln!(
+                "coro: coroutine {}{}, spawned at {}, was cancelled and does not end; it is left \
+                 alone",
+                task.id(),
+                task.name().map(|name| format!(" '{name}'")).unwrap_or_default(),
+                task.location(),
+            );
+        }
+    }
+}
+
+/// Repeats an attempt to steal for as long as it collides with another.
+fn retry(mut attempt: impl FnMut() -> Steal<TaskRef>) -> Option<TaskRef> {
+    loop {
+        match attempt() {
+            Steal::Success(task) => return Some(task),
+            Steal::Empty => return None,
+            Steal::Retry => {}
+        }
+    }
+}

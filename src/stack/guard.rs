@@ -1,0 +1,106 @@
+//! The guard: the low end of a slot, which nobody can touch.
+//!
+//! There are two ways to make one.
+//!
+//! - A **guard marker** (`MADV_GUARD_INSTALL`, Linux 6.13) is an entry in the page table that says
+//!   "fault here". It is no mapping of its own: a million guarded slots are still one mapping. It
+//!   survives `MADV_DONTNEED` on its neighbours and, as a private mapping's page tables are copied,
+//!   `fork`.
+//! - **`mprotect(PROT_NONE)`** works everywhere, but cuts the mapping: each guard adds two, and the
+//!   kernel stops at `vm.max_map_count` of them, 65,530 unless it is told otherwise.
+//!
+//! Markers are tried first. `EINVAL` means that the kernel is older, or that the memory is locked
+//! (`mlockall`), which excludes markers; these slots then get the second kind. The choice is made
+//! anew for each chunk, since locking can come and go. `CORO_GUARD=mprotect` in the environment
+//! forces the second way, `CORO_GUARD=madvise` the first.
+
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use libc::{c_int, c_void};
+
+use super::advise::{advise, last_errno};
+
+/// `MADV_GUARD_INSTALL` of `linux/mman.h`, for which libc has no name.
+const MADV_GUARD_INSTALL: c_int = 102;
+
+const VARIABLE: &str = "CORO_GUARD";
+
+/// Which ways are allowed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Policy {
+    Either,
+    Marker,
+    Mprotect,
+}
+
+static POLICY: AtomicU8 = AtomicU8::new(Policy::Either as u8);
+
+/// Reads the environment. Before the first guard.
+///
+/// # Errors
+///
+/// `InvalidInput`, if the variable holds something else than it may.
+pub(super) fn read_policy() -> io::Result<()> {
+    let value = std::env::var_os(VARIABLE).unwrap_or_default();
+    let policy = match value.as_encoded_bytes() {
+        b"" => Policy::Either,
+        b"madvise" => Policy::Marker,
+        b"mprotect" => Policy::Mprotect,
+        _ => {
+            let message = format!("{VARIABLE}={value:?}: may be madvise, mprotect or empty");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+    };
+    // Relaxed: read by threads that have seen the region, which is published later.
+    POLICY.store(policy as u8, Ordering::Relaxed);
+    Ok(())
+}
+
+/// How a guard was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Marker,
+    Mprotect,
+}
+
+/// What [`install`] has reached.
+pub(super) struct Installed {
+    /// So many leading guards are in place.
+    pub(super) count: usize,
+    pub(super) way: Way,
+    /// Why there are not more of them.
+    pub(super) refused: Option<c_int>,
+}
+
+/// Makes the ranges `guard(0)`, .. `guard(wanted - 1)` inaccessible, in this order.
+///
+/// # Safety
+///
+/// The ranges are whole pages of slots that nobody owns yet (S5).
+pub(super) unsafe fn install(wanted: usize, guard: impl Fn(usize) -> Range<usize>) -> Installed {
+    let policy = POLICY.load(Ordering::Relaxed);
+    if policy != Policy::Mprotect as u8 {
+        // SAFETY: S5, by the caller's promise.
+        let (count, refused) = match unsafe { advise(MADV_GUARD_INSTALL, wanted, &guard) } {
+            Ok(()) => (wanted, None),
+            Err(refused) => (refused.done, Some(refused.errno)),
+        };
+        // What was marked before the refusal is good. If nothing was, the other way may work.
+        let excluded = count == 0 && refused == Some(libc::EINVAL);
+        if !excluded || policy == Policy::Marker as u8 {
+            return Installed { count, way: Way::Marker, refused };
+        }
+    }
+    for count in 0..wanted {
+        let range = guard(count);
+        // SAFETY: S5, by the caller's promise.
+        if unsafe { libc::mprotect(range.start as *mut c_void, range.len(), libc::PROT_NONE) } != 0
+        {
+            return Installed { count, way: Way::Mprotect, refused: Some(last_errno()) };
+        }
+    }
+    Installed { count: wanted, way: Way::Mprotect, refused: None }
+}

@@ -1,0 +1,85 @@
+//! Memory for stacks: where a coroutine's stack comes from, what guards it, where it goes.
+//!
+//! A program may want a million stacks and reuse each of them a thousand times a second. The
+//! kernel's own tools are too dear for that (`mmap` takes microseconds, and a process may hold some
+//! 65,000 mappings in all), so this module asks for *one* range of addresses at first use and never
+//! gives it back. What happens to a stack afterwards is bookkeeping on plain numbers.
+//!
+//! ```text
+//!  base             base + 1 TiB              + 4 TiB                 + 12 TiB          + 13 TiB
+//!   +----------------+---------------+- - - - -+----------------+- - - -+----------------+
+//!   |  16 KiB slots  | 32 KiB slots  |         |  256 KiB slots |       |  64 MiB slots  |
+//!   +----------------+---------------+- - - - -+----------------+- - - -+----------------+
+//!     class 0          class 1                   class 4 (DEFAULT)        class 12
+//!
+//!  one span:   handed out, in address order      guarded, kept ready    still PROT_NONE
+//!             |  0  |  1  |  2  | ... | n - 1 |  n  | ... | n + 15  |  . . . . . . . . .
+//!                                             ^ issued              ^ ready
+//!
+//!  one slot:  start          limit                                    ceiling       end
+//!               +--------------+----------------------------------------+------------+
+//!               |    guard     |  the stack, growing down         <---- |   colour   |
+//!               +--------------+----------------------------------------+------------+
+//!                 slot / 4, at                                            0..15 steps
+//!                 most 16 KiB                                             of 192 bytes
+//! ```
+//!
+//! Every span is the same power of two, every slot is aligned to its size, and the colour follows
+//! from the slot's number. Thus an address alone tells class, slot, guard and ceiling: no table, no
+//! lookup, and the same answer in a signal handler ([`ceiling_of`], [`bounds_of`]).
+//!
+//! The files, each using only those before it:
+//!
+//! | file | its one idea |
+//! |---|---|
+//! | `class` | the thirteen sizes |
+//! | `slot` | the arithmetic from an address to its slot, and `Slot`, which owns one |
+//! | `valgrind` | telling valgrind that a slot is a stack |
+//! | `advise` | one `madvise` for many ranges in one system call |
+//! | `guard` | the inaccessible low end, by guard marker or by `mprotect` |
+//! | `line`, `overflow` | the one line that a stack overflow prints |
+//! | `region` | the reservation, and fresh slots cut from it |
+//! | `pool` | idle slots: one cache for each worker, shelves that all share, pages given back |
+//! | `altstack` | the stack on which the fault handler runs |
+//!
+//! # Invariants
+//!
+//! The `SAFETY` lines below cite these by number.
+//!
+//! - **S1, the region stays.** It is reserved once, before its place is published, and is neither
+//!   moved nor unmapped. All its addresses are this module's until they go out in a `Slot`.
+//! - **S2, one owner.** A slot belongs to one `Slot` value or to one entry of one list. Only
+//!   `region::fresh` makes new ones, each place once; `into_raw` and `from_raw` come in pairs.
+//! - **S3, no stack without a guard.** A slot is handed out after its whole guard is in place. The
+//!   guard then outlives every owner: nothing here touches it again.
+//! - **S4, idle means empty.** Who gives a slot back has nothing alive on it. Its pages may be
+//!   thrown away, and the next owner expects nothing of their contents.
+//! - **S5, own addresses only.** System calls that change memory get ranges inside the region, or
+//!   inside a mapping that the same file made and still holds.
+//! - **S6, the handler is bare.** In the fault handler there is arithmetic, reads of atomics that
+//!   were published before, `write`, `sigaction`, `abort`: no lock, no allocation, no thread-local.
+//! - **S7, the earlier action stays readable.** It is published before our handler can run and is
+//!   never freed.
+//! - **S8, plain C structs.** `sigaction`, `stack_t`, `rlimit` and their like are passed by pointer
+//!   to a live local of the right type; all-zero bytes are a valid value of each.
+
+mod advise;
+mod altstack;
+mod class;
+mod guard;
+mod line;
+mod overflow;
+mod pool;
+mod region;
+mod slot;
+#[cfg(test)]
+mod tests;
+mod valgrind;
+
+pub(crate) use altstack::protect_thread;
+pub(crate) use class::Class;
+pub(crate) use line::Line;
+pub(crate) use overflow::set_describe;
+pub(crate) use pool::{Pool, Usage, give, take, usage};
+pub(crate) use region::init;
+pub(crate) use slot::{Slot, bounds_of, ceiling_of};

@@ -1,0 +1,230 @@
+//! What happens when a stack overflows: one line, then the end.
+//!
+//! An overflow touches the guard, and the kernel sends SIGSEGV. The handler finds the slot from the
+//! fault's address alone and writes `coroutine 42 'name' overflowed its stack (256 KiB)`. Then it
+//! aborts, as std does when a thread overflows. It may interrupt any code whatever, with any lock
+//! held, so it obeys S6. It needs a stack of its own, the thread's alternate one (see `altstack`).
+//!
+//! **Whose fault is it?** The address lies in the guard of a slot that was handed out, *and* the
+//! stack pointer stands on that slot or, when foreign code has jumped over the guard with one large
+//! frame, up to one slot's size below it. A wild pointer into another coroutine's guard is
+//! not an overflow, and to call it one would send its finder the wrong way.
+//!
+//! **Every other fault** goes to the action that was there before, kept for each signal: a handler is
+//! called as the kernel would have called it, save that it runs on the alternate stack; the default
+//! action is put back, and the instruction then faults a second time. A handler that the program
+//! installs later replaces ours and gets everything.
+
+use std::io;
+use std::mem;
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use libc::{c_int, c_void, sigaction, siginfo_t, ucontext_t};
+
+use super::class::Size;
+use super::line::Line;
+use super::slot::{self, Place};
+
+/// Writes who runs on the slot with this ceiling. Runs in the signal handler, so S6 holds for it.
+type Describe = fn(ceiling: usize, line: &mut Line);
+
+static DESCRIBE: OnceLock<Describe> = OnceLock::new();
+
+/// `BUS_MCEERR_AO` of `asm-generic/siginfo.h`: memory has failed somewhere, not at this instruction.
+const BUS_MCEERR_AO: c_int = 5;
+
+/// A signal whose faults we look at, and what was done about it before us.
+struct Watched {
+    signal: c_int,
+    /// Null for the default action.
+    earlier: AtomicPtr<sigaction>,
+}
+
+static WATCHED: [Watched; 2] = [
+    Watched { signal: libc::SIGSEGV, earlier: AtomicPtr::new(ptr::null_mut()) },
+    Watched { signal: libc::SIGBUS, earlier: AtomicPtr::new(ptr::null_mut()) },
+];
+
+/// Says how the report names a coroutine, instead of just "coroutine". The first call counts.
+///
+/// `describe` runs in a signal handler, on a thread that may hold any lock: it may read memory and
+/// add to the line, nothing else.
+pub(crate) fn set_describe(describe: fn(ceiling: usize, line: &mut Line)) {
+    let _ = DESCRIBE.set(describe);
+}
+
+/// Puts the handler in place. Called once, by `region::init`.
+pub(super) fn install() -> io::Result<()> {
+    for watched in &WATCHED {
+        // Kept before ours can run.
+        let before = swap_action(watched.signal, None)?;
+        watched.keep(before);
+        let replaced = swap_action(watched.signal, Some(&our_action()))?;
+        // Another thread has changed it in between. The first copy is left to leak: a handler may be
+        // reading it (S7).
+        if replaced.sa_sigaction != before.sa_sigaction || replaced.sa_flags != before.sa_flags {
+            watched.keep(replaced);
+        }
+    }
+    Ok(())
+}
+
+impl Watched {
+    fn keep(&self, action: sigaction) {
+        // Ours already, when `init` is called again after it failed: passing on to it never ends.
+        if action.sa_sigaction == our_action().sa_sigaction {
+            return;
+        }
+        let action = Box::into_raw(Box::new(action));
+        // Release: pairs with the Acquire in `pass_on`.
+        self.earlier.store(action, Ordering::Release);
+    }
+}
+
+fn our_action() -> sigaction {
+    // SAFETY: S8.
+    let mut action: sigaction = unsafe { mem::zeroed() };
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+    action.sa_sigaction = on_fault as *const () as usize;
+    action
+}
+
+fn default_action() -> sigaction {
+    // SAFETY: S8.
+    let mut action: sigaction = unsafe { mem::zeroed() };
+    action.sa_sigaction = libc::SIG_DFL;
+    action
+}
+
+/// Sets the signal's action, if one is given, and tells the one before.
+fn swap_action(signal: c_int, action: Option<&sigaction>) -> io::Result<sigaction> {
+    let new = action.map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: S8.
+    let mut old: sigaction = unsafe { mem::zeroed() };
+    // SAFETY: S8; the only handler ever installed here obeys S6.
+    match unsafe { libc::sigaction(signal, new, &mut old) } {
+        0 => Ok(old),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+extern "C" fn on_fault(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: the kernel passes a valid siginfo_t and ucontext_t to an SA_SIGINFO handler.
+    let (info_ref, registers) =
+        unsafe { (&*info, &(*context.cast::<ucontext_t>()).uc_mcontext.gregs) };
+    let stack_pointer = registers[libc::REG_RSP as usize] as usize;
+    if let Some(place) = overflowed(info_ref, stack_pointer) {
+        report(&place);
+        // SAFETY: abort may be called anywhere, in a signal handler too.
+        unsafe { libc::abort() };
+    }
+    // SAFETY: the C library's errno is a valid place as long as the thread lives.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: as above. The interrupted code must find its errno again.
+    let saved = unsafe { *errno };
+    pass_on(signal, info, context);
+    // SAFETY: as above.
+    unsafe { *errno = saved };
+}
+
+/// The slot that has overflowed, if this is what happened.
+fn overflowed(info: &siginfo_t, stack_pointer: usize) -> Option<Place> {
+    // Not above 0: sent by a process, and without an address.
+    if info.si_code <= 0 {
+        return None;
+    }
+    // SAFETY: a fault's siginfo_t carries an address.
+    let addr = unsafe { info.si_addr() } as usize;
+    let place = slot::place_of(addr)?;
+    let below = place.start - place.class.slot_size();
+    let ours = addr < place.limit() && (below..place.end()).contains(&stack_pointer);
+    ours.then_some(place)
+}
+
+fn report(place: &Place) {
+    let mut line = Line::new();
+    match DESCRIBE.get() {
+        Some(describe) => describe(place.ceiling, &mut line),
+        None => line.push_str("coroutine"),
+    }
+    line.open_tail();
+    let (number, unit) = Size(place.class.slot_size()).parts();
+    line.push_str(" overflowed its stack (");
+    line.push_u64(number);
+    line.push_str(unit);
+    line.push_str(")\n");
+    let mut rest = line.as_bytes();
+    while !rest.is_empty() {
+        // SAFETY: the bytes are a live local's.
+        let written = unsafe { libc::write(libc::STDERR_FILENO, rest.as_ptr().cast(), rest.len()) };
+        match usize::try_from(written) {
+            Ok(count) if count > 0 => rest = &rest[count..],
+            _ if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+            // Closed, or a full disk: the line is lost, the abort is not.
+            _ => return,
+        }
+    }
+}
+
+/// Does what would have happened had we never come.
+fn pass_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: the kernel's siginfo_t, as in `on_fault`.
+    let code = unsafe { (*info).si_code };
+    // Will the instruction fault once more when we return?
+    let faults_again = code > 0 && !(signal == libc::SIGBUS && code == BUS_MCEERR_AO);
+    let earlier = earlier_action(signal);
+    match earlier.sa_sigaction {
+        // The kernel ignores an ignored signal only if somebody sent it; a fault kills all the same.
+        libc::SIG_IGN if !faults_again => {}
+        libc::SIG_DFL | libc::SIG_IGN => {
+            let _ = swap_action(signal, Some(&default_action()));
+            if !faults_again {
+                // SAFETY: raise is async-signal-safe. The signal is blocked until we return.
+                unsafe { libc::raise(signal) };
+            }
+        }
+        _ => call(&earlier, signal, info, context),
+    }
+}
+
+fn earlier_action(signal: c_int) -> sigaction {
+    let kept = WATCHED.iter().find(|watched| watched.signal == signal);
+    // Acquire: pairs with the Release in `keep`.
+    let kept = kept.map_or(ptr::null_mut(), |watched| watched.earlier.load(Ordering::Acquire));
+    // SAFETY: S7.
+    unsafe { kept.as_ref() }.copied().unwrap_or_else(default_action)
+}
+
+/// Calls an earlier handler with the signal mask that it has asked for. The mask from before comes
+/// back with the return from ours.
+fn call(earlier: &sigaction, signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: S8; pthread_sigmask is async-signal-safe.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &earlier.sa_mask, ptr::null_mut()) };
+    if earlier.sa_flags & libc::SA_NODEFER != 0 {
+        // SAFETY: S8.
+        let mut this: libc::sigset_t = unsafe { mem::zeroed() };
+        // SAFETY: S8; both are async-signal-safe.
+        unsafe {
+            libc::sigaddset(&mut this, signal);
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, &this, ptr::null_mut());
+        }
+    }
+    if earlier.sa_flags & libc::SA_RESETHAND != 0
+        && let Some(watched) = WATCHED.iter().find(|watched| watched.signal == signal)
+    {
+        watched.earlier.store(ptr::null_mut(), Ordering::Release);
+    }
+    if earlier.sa_flags & libc::SA_SIGINFO != 0 {
+        type WithInfo = extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
+        // SAFETY: S7, whoever set SA_SIGINFO gave a function of this type.
+        let handler = unsafe { mem::transmute::<usize, WithInfo>(earlier.sa_sigaction) };
+        handler(signal, info, context);
+    } else {
+        type Plain = extern "C" fn(c_int);
+        // SAFETY: S7, without SA_SIGINFO, and neither SIG_DFL nor SIG_IGN: a function of this type.
+        let handler = unsafe { mem::transmute::<usize, Plain>(earlier.sa_sigaction) };
+        handler(signal);
+    }
+}

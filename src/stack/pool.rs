@@ -1,0 +1,252 @@
+//! Idle slots: a cache for each worker, and the shelves that all of them share.
+//!
+//! ```text
+//!   worker's Pool                          shelves, one for each class, under a lock
+//!  +--------------------------+   64      +---------------------------+    64
+//!  | class 4: [oldest..newest]|  ------>  | warm: [oldest .. newest]  |  -------> cold: pages
+//!  |           take, give ^   |  oldest   |       at most 8192        |  oldest   given back
+//!  +--------------------------+           +---------------------------+
+//!                             <----------------------'  <--------------------------'
+//!                              up to 64 newest, else cold ones, when the worker has none
+//! ```
+//!
+//! A worker gives to and takes from its own list, newest first: that stack's top lines are still in
+//! the cache. Only full and empty lists touch a lock, and then move many slots at a time, so that a
+//! worker which only makes coroutines and one which only ends them trade through the shelf for a
+//! fraction of a lock each.
+//!
+//! **Warm and cold.** An idle stack keeps the pages it has touched, since the next owner will want
+//! some: a first touch costs more than all the rest of a coroutine's life. But after a burst the
+//! pages must go back to the system. So each list has a limit, and what is beyond that on the shelf,
+//! oldest first, loses its pages, 64 stacks in one system call. Larger classes have lower limits: a
+//! warm stack may hold as much as its size.
+//!
+//! **Counting.** `in_use` is what was ever handed out less what is idle. A pool publishes how much it
+//! holds by a relaxed store to a line of its own; nothing is shared on the way of [`Pool::take`].
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::advise::advise;
+use super::class::Class;
+use super::region::{fresh, lock};
+use super::slot::{self, Slot};
+
+/// Slots that move between a pool and a shelf, or lose their pages, together.
+const BATCH: usize = 64;
+
+/// Idle slots that a pool keeps to itself, for classes up to the default.
+const POOL_LIMIT: usize = 1024;
+
+/// Idle slots on a shelf that keep their pages, for classes up to the default.
+const WARM_LIMIT: usize = 8192;
+
+/// A limit in slots, lowered for large classes so that it stays the same in bytes.
+const fn scaled(limit: usize, class: Class) -> usize {
+    limit >> class.index().saturating_sub(Class::DEFAULT.index())
+}
+
+/// How many slots to move together; a pool's limit is at least twice as many.
+const fn batch(class: Class) -> usize {
+    let half = scaled(POOL_LIMIT, class) / 2;
+    if half < BATCH { half } else { BATCH }
+}
+
+const _: () = assert!(scaled(POOL_LIMIT, Class::LARGEST) >= 2, "a pool can hold a batch and more");
+
+/// The idle slots of one class that belong to no pool.
+struct Shelf {
+    /// With the pages they have touched, oldest first.
+    warm: Vec<Slot>,
+    /// Without pages.
+    cold: Vec<Slot>,
+}
+
+static SHELVES: [Mutex<Shelf>; Class::COUNT] =
+    [const { Mutex::new(Shelf { warm: Vec::new(), cold: Vec::new() }) }; Class::COUNT];
+
+/// Slots on all shelves, and those on their way to the cold side.
+static SHELVED: AtomicUsize = AtomicUsize::new(0);
+
+/// What each living pool holds.
+static POOLS: Mutex<Vec<Arc<Held>>> = Mutex::new(Vec::new());
+
+/// The number of slots in a pool, on a line that only its owner writes to.
+#[repr(align(128))]
+struct Held(AtomicUsize);
+
+impl Shelf {
+    /// The list to take from: warm, while there are any.
+    fn best(&mut self) -> &mut Vec<Slot> {
+        if self.warm.is_empty() { &mut self.cold } else { &mut self.warm }
+    }
+}
+
+/// Puts idle slots on their shelf, oldest first, and throws away the pages of what is too much.
+fn shelve(class: Class, slots: impl ExactSizeIterator<Item = Slot>) {
+    let shelf = &SHELVES[class.index()];
+    SHELVED.fetch_add(slots.len(), Ordering::Relaxed);
+    let mut locked = lock(shelf);
+    locked.warm.extend(slots);
+    // A whole batch over the limit: fewer would not be worth the system call.
+    let surplus = locked.warm.len().saturating_sub(scaled(WARM_LIMIT, class));
+    if surplus < batch(class) {
+        return;
+    }
+    let chilled: Vec<Slot> = locked.warm.drain(..surplus).collect();
+    // For this long call nobody has to wait.
+    drop(locked);
+    chill(&chilled);
+    lock(shelf).cold.extend(chilled);
+}
+
+/// Gives the slots' pages back to the system. The guards stay: they are not part of the ranges.
+fn chill(slots: &[Slot]) {
+    let range = |i: usize| slots[i].limit()..slots[i].end();
+    // Refused for locked memory (mlockall), whose pages the program wants to keep.
+    // SAFETY: S4 and S5, the slots are idle and ours.
+    let _ = unsafe { advise(libc::MADV_DONTNEED, slots.len(), range) };
+}
+
+/// An idle slot from the shelf.
+fn unshelve(class: Class) -> Option<Slot> {
+    let slot = lock(&SHELVES[class.index()]).best().pop()?;
+    SHELVED.fetch_sub(1, Ordering::Relaxed);
+    Some(slot)
+}
+
+/// A slot for a coroutine that belongs to no worker.
+///
+/// # Errors
+///
+/// `OutOfMemory`, when no slot is idle and the kernel refuses a fresh one; the message names the
+/// knob.
+pub(crate) fn take(class: Class) -> io::Result<Slot> {
+    unshelve(class).map_or_else(|| fresh(class), Ok)
+}
+
+/// Gives back what [`take`] or a pool gave. Nothing on the slot may be alive any more (S4).
+pub(crate) fn give(slot: Slot) {
+    shelve(slot.class(), [slot].into_iter());
+}
+
+/// A worker's idle slots.
+pub(crate) struct Pool {
+    /// For each class, oldest first.
+    idle: [Vec<Slot>; Class::COUNT],
+    held: Arc<Held>,
+}
+
+impl Pool {
+    /// An empty pool.
+    pub(crate) fn new() -> Pool {
+        let held = Arc::new(Held(AtomicUsize::new(0)));
+        lock(&POOLS).push(Arc::clone(&held));
+        Pool { idle: [const { Vec::new() }; Class::COUNT], held }
+    }
+
+    /// The idle slot that was used last, or one from the shelf, or a fresh one.
+    ///
+    /// # Errors
+    ///
+    /// As for the function [`take`].
+    #[inline]
+    pub(crate) fn take(&mut self, class: Class) -> io::Result<Slot> {
+        match self.idle[class.index()].pop() {
+            Some(slot) => {
+                self.publish(-1);
+                Ok(slot)
+            }
+            None => self.refill(class),
+        }
+    }
+
+    /// Takes a slot back. Nothing on it may be alive any more (S4).
+    #[inline]
+    pub(crate) fn give(&mut self, slot: Slot) {
+        let class = slot.class();
+        let idle = &mut self.idle[class.index()];
+        idle.push(slot);
+        let full = idle.len() >= scaled(POOL_LIMIT, class);
+        self.publish(1);
+        if full {
+            self.shed(class, batch(class));
+        }
+    }
+
+    /// Puts all idle slots on the shelves, for others to take.
+    pub(crate) fn flush(&mut self) {
+        for class in Class::all() {
+            let count = self.idle[class.index()].len();
+            if count > 0 {
+                self.shed(class, count);
+            }
+        }
+    }
+
+    /// Corrects the published number.
+    #[inline(always)]
+    fn publish(&self, change: isize) {
+        // Load and store rather than one atomic addition: nobody else writes. Relaxed, since the
+        // number guards nothing.
+        let held = self.held.0.load(Ordering::Relaxed).wrapping_add_signed(change);
+        self.held.0.store(held, Ordering::Relaxed);
+    }
+
+    #[cold]
+    fn refill(&mut self, class: Class) -> io::Result<Slot> {
+        if let Some(slot) = self.fetch(class) {
+            return Ok(slot);
+        }
+        // Another worker may have put some on the shelf while the kernel was thinking.
+        fresh(class).or_else(|error| self.fetch(class).ok_or(error))
+    }
+
+    /// Moves a batch here from the shelf, and takes the newest of it.
+    fn fetch(&mut self, class: Class) -> Option<Slot> {
+        let idle = &mut self.idle[class.index()];
+        let mut shelf = lock(&SHELVES[class.index()]);
+        let best = shelf.best();
+        let count = best.len().min(batch(class));
+        idle.extend(best.drain(best.len() - count..));
+        drop(shelf);
+        let slot = idle.pop()?;
+        SHELVED.fetch_sub(count, Ordering::Relaxed);
+        self.publish(count as isize - 1);
+        Some(slot)
+    }
+
+    /// Moves the oldest `count` slots to the shelf.
+    #[cold]
+    fn shed(&mut self, class: Class, count: usize) {
+        shelve(class, self.idle[class.index()].drain(..count));
+        self.publish(-(count as isize));
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.flush();
+        lock(&POOLS).retain(|held| !Arc::ptr_eq(held, &self.held));
+    }
+}
+
+/// How many slots there are, and what for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Slots that have an owner outside this module.
+    pub(crate) in_use: usize,
+    /// Slots that had one and are idle now.
+    pub(crate) pooled: usize,
+    /// Bytes of addresses that the region takes.
+    pub(crate) reserved_bytes: usize,
+}
+
+/// The present numbers. While others take and give, each is off by what they do meanwhile.
+pub(crate) fn usage() -> Usage {
+    let in_pools: usize = lock(&POOLS).iter().map(|held| held.0.load(Ordering::Relaxed)).sum();
+    let pooled = in_pools + SHELVED.load(Ordering::Relaxed);
+    let in_use = slot::issued_in_all().saturating_sub(pooled);
+    Usage { in_use, pooled, reserved_bytes: slot::region_length() }
+}

@@ -1,0 +1,237 @@
+//! A slot: one stack's place, and the arithmetic that finds it from any address in it.
+//!
+//! Everything follows from three numbers that `region` publishes once: the region's base, its length
+//! and the binary logarithm of a span.
+//!
+//! ```text
+//!  offset = address - base                          below the length, else not on a slot of ours
+//!
+//!           | class    | place in the class | place in the slot  |
+//!           +----------+--------------------+--------------------+
+//!            ^ from bit span_shift up        ^ the low 14 + class bits
+//!
+//!  end     = base + (offset | low bits all one) + 1
+//!  number  = offset >> (14 + class)
+//!  ceiling = end - (number & 15) * COLOUR_STEP
+//! ```
+//!
+//! **Why a colour.** Slots are aligned to at least 16 KiB. Were all stacks to begin at the same
+//! place in their slots, the lines that every switch touches would fall into the same few cache sets,
+//! and a thousand coroutines would evict each other from a cache that could hold them all (measured:
+//! 41 ns a switch against 13 ns). Neighbours differ in the low bits of their number, and fresh slots
+//! go out in address order, so stacks that are made together have different colours.
+//!
+//! **Why the loads may be weak.** [`ceiling_of`] is the crate's hottest path. The base is stored
+//! last, with Release, and read first, with Acquire, which on x86-64 is a plain load; whoever sees it
+//! sees the other two, which never change again. Until then the base is an address that no process
+//! has and the length is 0, so nothing lies inside.
+
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::class::{Class, SMALLEST_SHIFT};
+
+/// Bytes between one colour and the next. Three lines: sixteen colours are spread over the 64 sets
+/// of a first-level cache, and a record that is three lines long never shares a set with the next
+/// colour's.
+const COLOUR_STEP: usize = 192;
+
+const COLOURS: usize = 16;
+
+const _: () = assert!(COLOUR_STEP.is_multiple_of(64), "a ceiling is aligned to a cache line");
+const _: () = assert!(COLOURS * COLOUR_STEP < (1 << SMALLEST_SHIFT) / 4, "colour leaves room");
+
+/// Where the region lies. One cache line, read by every [`ceiling_of`].
+#[repr(C, align(64))]
+struct Layout {
+    base: AtomicUsize,
+    length: AtomicUsize,
+    span_shift: AtomicUsize,
+}
+
+/// Not canonical: no address of any process minus this is below any length.
+const NOWHERE: usize = 1 << 63;
+
+static LAYOUT: Layout = Layout {
+    base: AtomicUsize::new(NOWHERE),
+    length: AtomicUsize::new(0),
+    span_shift: AtomicUsize::new(0),
+};
+
+/// How many slots of each class were ever handed out. They are the class's first ones.
+static ISSUED: [AtomicUsize; Class::COUNT] = [const { AtomicUsize::new(0) }; Class::COUNT];
+
+/// Says where the region is. Called once, by `region::init`.
+pub(super) fn publish(base: usize, span_shift: usize) {
+    LAYOUT.span_shift.store(span_shift, Ordering::Relaxed);
+    LAYOUT.length.store(Class::COUNT << span_shift, Ordering::Relaxed);
+    // Release: pairs with the Acquire in `offset_of`.
+    LAYOUT.base.store(base, Ordering::Release);
+}
+
+/// The region's length in bytes; 0 before it is reserved.
+pub(super) fn region_length() -> usize {
+    // Acquire, so that whoever sees a region may go on to use all of the layout.
+    match LAYOUT.base.load(Ordering::Acquire) {
+        NOWHERE => 0,
+        _ => LAYOUT.length.load(Ordering::Relaxed),
+    }
+}
+
+/// Says that the first `count` slots of `class` have been handed out.
+pub(super) fn set_issued(class: Class, count: usize) {
+    // Relaxed: the count only grows, and whoever stands on a slot has got it from the thread that
+    // raised the count for it.
+    ISSUED[class.index()].store(count, Ordering::Relaxed);
+}
+
+/// How many slots were ever handed out, all classes together.
+pub(super) fn issued_in_all() -> usize {
+    ISSUED.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+}
+
+/// How many slots of `class` the region has room for. None, if one is larger than a span.
+pub(super) fn capacity(class: Class) -> usize {
+    (1 << LAYOUT.span_shift.load(Ordering::Relaxed)) >> class.shift()
+}
+
+/// Where slot `index` of `class` starts.
+pub(super) fn start_of(class: Class, index: usize) -> usize {
+    debug_assert!(index < capacity(class));
+    let span_shift = LAYOUT.span_shift.load(Ordering::Relaxed);
+    let base = LAYOUT.base.load(Ordering::Relaxed);
+    base + (class.index() << span_shift) + (index << class.shift())
+}
+
+/// The region's base and the address's distance from it, if it lies in the region.
+#[inline(always)]
+fn offset_of(addr: usize) -> Option<(usize, usize)> {
+    // Acquire: pairs with the Release in `publish`.
+    let base = LAYOUT.base.load(Ordering::Acquire);
+    let offset = addr.wrapping_sub(base);
+    if offset < LAYOUT.length.load(Ordering::Relaxed) { Some((base, offset)) } else { None }
+}
+
+/// How far below a slot's end its ceiling is; any offset of the slot will do.
+#[inline(always)]
+fn colour(offset: usize, shift: usize) -> usize {
+    ((offset >> shift) % COLOURS) * COLOUR_STEP
+}
+
+/// From any address on a slot that is in use to that slot's ceiling; `None` outside the region.
+///
+/// The ceiling itself is the first address above the content. It lies on the slot only if the slot
+/// has a colour; without one it is the next slot's start.
+///
+/// For an address inside the region that is on no slot handed out, the answer is a number that means
+/// nothing: who does not already stand on a stack of ours asks [`bounds_of`].
+#[inline(always)]
+pub(crate) fn ceiling_of(addr: usize) -> Option<usize> {
+    let (base, offset) = offset_of(addr)?;
+    let shift = SMALLEST_SHIFT + (offset >> LAYOUT.span_shift.load(Ordering::Relaxed));
+    let last = offset | ((1 << shift) - 1);
+    Some(base + last + 1 - colour(offset, shift))
+}
+
+/// The usable part, limit to ceiling, of the slot that `addr` lies in, its guard and its colour
+/// included. `None` outside the region, and on a slot that has never been handed out.
+pub(crate) fn bounds_of(addr: usize) -> Option<Range<usize>> {
+    place_of(addr).map(|place| place.limit()..place.ceiling)
+}
+
+/// What the fault handler has to know of a slot.
+pub(super) struct Place {
+    pub(super) class: Class,
+    pub(super) start: usize,
+    pub(super) ceiling: usize,
+}
+
+impl Place {
+    pub(super) fn limit(&self) -> usize {
+        self.start + self.class.guard_size()
+    }
+
+    pub(super) fn end(&self) -> usize {
+        self.start + self.class.slot_size()
+    }
+}
+
+/// The slot that `addr` lies in, if it has ever been handed out. Fit for a signal handler.
+pub(super) fn place_of(addr: usize) -> Option<Place> {
+    let (base, offset) = offset_of(addr)?;
+    let span_shift = LAYOUT.span_shift.load(Ordering::Relaxed);
+    let class = Class::from_index(offset >> span_shift);
+    let index = (offset & ((1 << span_shift) - 1)) >> class.shift();
+    if index >= ISSUED[class.index()].load(Ordering::Relaxed) {
+        return None;
+    }
+    let start = base + (offset & !(class.slot_size() - 1));
+    let ceiling = start + class.slot_size() - colour(offset, class.shift());
+    Some(Place { class, start, ceiling })
+}
+
+/// One stack's place, owned. Known by its end, which is never 0, so that an `Option` of it is one
+/// word.
+///
+/// There is no `Drop`: a slot goes back by [`Pool::give`](super::Pool::give) or
+/// [`give`](super::give), after everything on it has ended (S4).
+#[must_use = "a slot that is dropped is never used again: give it back"]
+#[derive(Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Slot(NonZeroUsize);
+
+const _: () = assert!(size_of::<Option<Slot>>() == size_of::<usize>());
+
+impl Slot {
+    /// The first address above the slot, a multiple of the slot's size.
+    #[inline(always)]
+    pub(crate) fn end(&self) -> usize {
+        self.0.get()
+    }
+
+    /// The slot's class.
+    #[inline(always)]
+    pub(crate) fn class(&self) -> Class {
+        // Relaxed: this slot came from a thread that saw the layout.
+        let offset = self.end() - 1 - LAYOUT.base.load(Ordering::Relaxed);
+        Class::from_index(offset >> LAYOUT.span_shift.load(Ordering::Relaxed))
+    }
+
+    /// The slot's lowest address, that of its guard.
+    #[inline(always)]
+    pub(crate) fn start(&self) -> usize {
+        self.end() - self.class().slot_size()
+    }
+
+    /// The lowest address that may be touched.
+    #[inline(always)]
+    pub(crate) fn limit(&self) -> usize {
+        let class = self.class();
+        self.end() - class.slot_size() + class.guard_size()
+    }
+
+    /// The end less the colour, a multiple of 64: where the slot's content begins, downwards.
+    #[inline(always)]
+    pub(crate) fn ceiling(&self) -> usize {
+        let offset = self.end() - 1 - LAYOUT.base.load(Ordering::Relaxed);
+        self.end() - colour(offset, self.class().shift())
+    }
+
+    /// The end as a number, which now stands for the slot.
+    #[inline(always)]
+    pub(crate) fn into_raw(self) -> usize {
+        self.end()
+    }
+
+    /// The slot that [`into_raw`](Slot::into_raw) gave away.
+    ///
+    /// # Safety
+    ///
+    /// `end` comes from `into_raw`, and each such number is turned back at most once (S2).
+    #[inline(always)]
+    pub(crate) unsafe fn from_raw(end: usize) -> Slot {
+        // SAFETY: S1, a slot's end lies above the region's base and so is not 0.
+        Slot(unsafe { NonZeroUsize::new_unchecked(end) })
+    }
+}

@@ -1,0 +1,190 @@
+//! Tests of the stacks' memory: what they share.
+//!
+//! Much of it is about signals, limits and the whole process' mappings, so it runs in a **child**:
+//! the test binary executes itself again for this one test, and the parent looks at how the child
+//! ended and what it wrote. A child that hangs is ended by its own `alarm`.
+//!
+//! What each file covers: `arithmetic` (sizes, addresses, colours), `guards`, `limits` (refusals of
+//! the kernel, mappings), `idle` (pools and shelves), `faults` (the report, earlier and later
+//! handlers, the alternate stack). `stack_passes_with_mprotect_guards` runs all of them a second
+//! time with the other kind of guard.
+
+mod arithmetic;
+mod faults;
+mod guards;
+mod idle;
+mod limits;
+
+use std::any::type_name_of_val;
+use std::arch::asm;
+use std::env;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{self, Command, Output};
+
+use super::*;
+
+/// Names the test whose body the child is to run.
+const CHILD: &str = "CORO_STACK_TEST_CHILD";
+
+const WATCHDOG_SECONDS: u32 = 120;
+
+/// In the parent: runs `test`, a test function, alone in a new process and gives back how it ended.
+/// In that process: runs `body` and exits with 0.
+fn in_child<T: Fn()>(test: T, body: impl FnOnce()) -> Output {
+    in_child_with(test, &[], body)
+}
+
+/// The same with variables added to the child's environment.
+fn in_child_with<T: Fn()>(test: T, variables: &[(&str, &str)], body: impl FnOnce()) -> Output {
+    let path = type_name_of_val(&test);
+    let (_crate_name, name) = path.split_once("::").unwrap();
+    if env::var_os(CHILD).is_some_and(|child| child == name) {
+        // SAFETY: alarm takes a number and touches no memory.
+        unsafe { libc::alarm(WATCHDOG_SECONDS) };
+        body();
+        process::exit(0);
+    }
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args([name, "--exact", "--nocapture"]).env(CHILD, name);
+    command.envs(variables.iter().copied()).output().unwrap()
+}
+
+#[track_caller]
+fn assert_success(output: &Output) {
+    assert!(output.status.success(), "{}\n{}", output.status, stderr_of(output));
+}
+
+#[track_caller]
+fn assert_signal(output: &Output, signal: i32) {
+    assert_eq!(output.status.signal(), Some(signal), "{}", stderr_of(output));
+}
+
+fn stderr_of(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The environment forces guards by `mprotect`.
+fn mprotect_forced() -> bool {
+    env::var_os("CORO_GUARD").is_some_and(|value| value == "mprotect")
+}
+
+/// This kernel has guard markers and the environment allows them.
+fn markers_work() -> bool {
+    const MADV_GUARD_INSTALL: i32 = 102;
+    let page = Mapping::new(4096);
+    // SAFETY: a page of our own.
+    let result = unsafe { libc::madvise(page.0 as *mut _, page.1, MADV_GUARD_INSTALL) };
+    result == 0 && !mprotect_forced()
+}
+
+/// Some memory outside the region.
+struct Mapping(usize, usize);
+
+impl Mapping {
+    fn new(length: usize) -> Mapping {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a new mapping at an address of the kernel's choice harms nobody.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), length, access, flags, -1, 0) };
+        assert_ne!(start, libc::MAP_FAILED);
+        Mapping(start as usize, length)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `new`.
+        unsafe { libc::munmap(self.0 as *mut _, self.1) };
+    }
+}
+
+fn write_byte(addr: usize, value: u8) {
+    // SAFETY: tests pass addresses of their own slots, or mean to fault.
+    unsafe { (addr as *mut u8).write_volatile(value) };
+}
+
+fn read_byte(addr: usize) -> u8 {
+    // SAFETY: as in `write_byte`.
+    unsafe { (addr as *const u8).read_volatile() }
+}
+
+/// Asks the kernel, without a fault, whether a byte can be written.
+fn is_writable(addr: usize) -> bool {
+    let mut ends = [0; 2];
+    // SAFETY: two file descriptors and one byte of our own; the kernel checks `addr` itself.
+    unsafe {
+        assert_eq!(libc::pipe(ends.as_mut_ptr()), 0);
+        let byte = 7_u8;
+        assert_eq!(libc::write(ends[1], (&raw const byte).cast(), 1), 1);
+        let result = libc::read(ends[0], addr as *mut _, 1);
+        let errno = *libc::__errno_location();
+        libc::close(ends[0]);
+        libc::close(ends[1]);
+        assert!(result == 1 || errno == libc::EFAULT, "read: errno {errno}");
+        result == 1
+    }
+}
+
+/// The whole guard is closed, and the byte above it is not.
+#[track_caller]
+fn assert_guarded(slot: &Slot) {
+    for page in (slot.start()..slot.limit()).step_by(4096) {
+        assert!(!is_writable(page) && !is_writable(page + 4095), "{page:#x} of {slot:x?}");
+    }
+    assert!(is_writable(slot.limit()) && is_writable(slot.end() - 1), "{slot:x?}");
+}
+
+/// Calls `f(argument)` with the stack pointer on the slot.
+fn call_on(slot: &Slot, f: extern "C" fn(usize), argument: usize) {
+    // SAFETY: the slot is ours and idle; r12 is kept by the callee.
+    unsafe {
+        asm!(
+            "mov r12, rsp",
+            "mov rsp, {top}",
+            "call {f}",
+            "mov rsp, r12",
+            top = in(reg) slot.ceiling(),
+            f = in(reg) f,
+            in("rdi") argument,
+            out("r12") _,
+            clobber_abi("C"),
+        );
+    }
+}
+
+/// Uses at least `bytes` of stack, by recursion.
+#[inline(never)]
+extern "C" fn use_stack(bytes: usize) {
+    let frame = std::hint::black_box([0_u8; 512]);
+    if bytes > frame.len() {
+        use_stack(bytes - frame.len());
+    }
+    std::hint::black_box(&frame);
+}
+
+extern "C" fn overflow(_: usize) {
+    use_stack(usize::MAX);
+}
+
+/// A value from a line of `/proc/self/status`, in KiB.
+fn status_kib(key: &str) -> usize {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find(|line| line.starts_with(key)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn count_mappings() -> usize {
+    let text = std::fs::read("/proc/self/maps").unwrap();
+    text.iter().filter(|&&byte| byte == b'\n').count()
+}
+
+#[test]
+fn stack_passes_with_mprotect_guards() {
+    if mprotect_forced() || env::var_os(CHILD).is_some() {
+        return;
+    }
+    let mut command = Command::new(env::current_exe().unwrap());
+    let module = module_path!().split_once("::").unwrap().1;
+    let output = command.arg(module).env("CORO_GUARD", "mprotect").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}

@@ -1,0 +1,199 @@
+//! The rest of a task's block: first the closure, then what became of it.
+
+use std::alloc::Layout;
+use std::any::Any;
+use std::cell::{Cell, UnsafeCell};
+use std::fmt;
+use std::mem::{ManuallyDrop, needs_drop, offset_of};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::ptr::{self, NonNull};
+
+use super::block;
+use super::handle::JoinHandle;
+use super::header::{Header, TaskRef, VTable, drop_header};
+use super::state::State;
+use crate::id::Id;
+use crate::stack::Class;
+
+/// Why a coroutine gave no value.
+///
+/// # Examples
+///
+/// ```
+/// use coro::JoinError;
+///
+/// match coro::go(|| panic!("too bad")).join() {
+///     Err(JoinError::Panicked(payload)) => {
+///         assert_eq!(payload.downcast_ref::<&str>(), Some(&"too bad"));
+///     }
+///     other => unreachable!("{other:?}"),
+/// }
+/// ```
+pub enum JoinError {
+    /// It panicked, with this payload. A coroutine that joins itself gets this too, with a
+    /// `String` that says so.
+    Panicked(Box<dyn Any + Send>),
+    /// It was cancelled, before it started or while it ran.
+    Cancelled,
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JoinError::Panicked(payload) => {
+                f.debug_tuple("Panicked").field(&panic_message(&**payload)).finish()
+            }
+            JoinError::Cancelled => f.write_str("Cancelled"),
+        }
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JoinError::Panicked(payload) => {
+                write!(f, "the coroutine panicked: {}", panic_message(&**payload))
+            }
+            JoinError::Cancelled => f.write_str("the coroutine was cancelled"),
+        }
+    }
+}
+
+impl std::error::Error for JoinError {}
+
+fn panic_message(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(a payload that is no string)")
+}
+
+/// What becomes of a task.
+pub(super) type Outcome<T> = Result<T, JoinError>;
+
+/// The payload that unwinds a cancelled task.
+pub(super) struct CancelUnwind;
+
+/// A task's block.
+#[repr(C)]
+struct Task<F, T> {
+    header: Header,
+    content: UnsafeCell<Content<F, T>>,
+}
+
+/// The closure until the task takes it out, the outcome once it is there (T5).
+#[repr(C)]
+union Content<F, T> {
+    closure: ManuallyDrop<F>,
+    outcome: ManuallyDrop<Outcome<T>>,
+}
+
+/// What a task is spawned with, besides its closure.
+pub(crate) struct Options {
+    pub(crate) name: Option<Box<Box<str>>>,
+    pub(crate) class: Class,
+    pub(crate) location: &'static Location<'static>,
+}
+
+/// Makes a fresh task: the reference that is to be queued, and its handle.
+///
+/// # Safety
+///
+/// What `closure` borrows outlives the task, cleanup included.
+#[inline]
+pub(crate) unsafe fn spawn<F, T>(closure: F, options: Options) -> (TaskRef, JoinHandle<T>)
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
+    let task = Task::<F, T> {
+        header: Header {
+            state: State::spawned(),
+            vtable: const {
+                &VTable {
+                    run: run::<F, T>,
+                    free: free::<F, T>,
+                    outcome: offset_of!(Task<F, T>, content),
+                }
+            },
+            owner: Cell::new(None),
+            link: Cell::new(ptr::null_mut()),
+            waiter: UnsafeCell::new(None),
+            stage: Cell::new(ptr::null_mut()),
+            id: Id::next(),
+            name: options.name,
+            location: options.location,
+            index: Cell::new(0),
+            class: options.class,
+            cancel_delivered: Cell::new(false),
+        },
+        content: UnsafeCell::new(Content { closure: ManuallyDrop::new(closure) }),
+    };
+    let block = block::allocate(Layout::new::<Task<F, T>>()).cast::<Task<F, T>>();
+    // SAFETY: the block is new and large enough, and the state word counts two references.
+    unsafe {
+        block.write(task);
+        let header = block.cast::<Header>().as_ptr();
+        (TaskRef::from_raw(header), JoinHandle::new(TaskRef::from_raw(header)))
+    }
+}
+
+/// Runs the closure on the task's own stack and stores what becomes of it. Called by the
+/// trampoline, so nothing unwinds out of it (H4).
+unsafe extern "C" fn run<F, T>(task: *mut ())
+where
+    F: FnOnce() -> T,
+{
+    // SAFETY: T1, the worker holds a reference while the task runs.
+    let task = unsafe { &*task.cast::<Task<F, T>>() };
+    let header = &task.header;
+    let content = task.content.get();
+    // SAFETY: T5, the content is the closure, and it is the task's.
+    let closure = unsafe { ptr::read(content.cast::<F>()) };
+    let outcome: Outcome<T> = if header.is_cancelled() {
+        // Never to run: what it captured is dropped here, where a destructor may suspend.
+        header.cancel_delivered.set(true);
+        drop_caught(closure);
+        Err(JoinError::Cancelled)
+    } else {
+        catch_unwind(AssertUnwindSafe(closure)).map_err(|payload| {
+            if payload.is::<CancelUnwind>() {
+                JoinError::Cancelled
+            } else {
+                JoinError::Panicked(payload)
+            }
+        })
+    };
+    let droppable = needs_drop::<T>() || matches!(outcome, Err(JoinError::Panicked(_)));
+    // SAFETY: T5, the closure is gone and nobody reads the outcome yet.
+    unsafe { content.cast::<Outcome<T>>().write(outcome) };
+    if droppable && !header.state.complete() {
+        // SAFETY: T5, there is no handle, so the outcome is ours.
+        drop_caught(unsafe { content.cast::<Outcome<T>>().read() });
+    }
+}
+
+/// Frees a task's block.
+///
+/// # Safety
+///
+/// No reference is left. Then neither closure nor outcome is: the task took the one, and whoever T5
+/// names has dropped the other.
+unsafe fn free<F, T>(header: NonNull<Header>) {
+    // SAFETY: the caller's word.
+    unsafe {
+        drop_header(header);
+        block::free(header.cast(), Layout::new::<Task<F, T>>());
+    }
+}
+
+/// Drops a value of the user's; a panic in that is reported by the panic hook and goes no further.
+pub(super) fn drop_caught<T>(value: T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        // The payload is the user's too. What its destructor throws is left alone.
+        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(second);
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Handles: what is held of a task from outside.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use super::body::{JoinError, Outcome};
+use super::header::TaskRef;
+use super::park::{self, current_task};
+use super::state::DONE;
+use crate::id::Id;
+
+/// The right to wait for a coroutine and to take its value, as [`std::thread::JoinHandle`].
+///
+/// Dropping the handle detaches the coroutine: it goes on, and its value is dropped when it ends.
+/// The handle is also a [`Future`] of what [`join`](JoinHandle::join) returns.
+///
+/// # Examples
+///
+/// ```
+/// let handle = coro::go(|| 6 * 7);
+/// assert_eq!(handle.join().unwrap(), 42);
+/// ```
+pub struct JoinHandle<T> {
+    task: TaskRef,
+    taken: bool,
+    value: PhantomData<T>,
+}
+
+// SAFETY: T5, a handle gives nothing but the outcome, by value.
+unsafe impl<T: Send> Send for JoinHandle<T> {}
+// SAFETY: T5, through a shared handle nothing of the outcome can be reached.
+unsafe impl<T: Send> Sync for JoinHandle<T> {}
+
+impl<T> Unpin for JoinHandle<T> {}
+
+impl<T> JoinHandle<T> {
+    pub(super) fn new(task: TaskRef) -> JoinHandle<T> {
+        JoinHandle { task, taken: false, value: PhantomData }
+    }
+
+    /// Waits until the coroutine has ended and its cleanup is over, and gives its value. Suspends
+    /// the calling coroutine, or blocks the calling thread where there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError::Panicked`] if it panicked, [`JoinError::Cancelled`] if it was cancelled. A
+    /// coroutine that joins itself gets `Panicked` at once, instead of waiting for ever.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let words = coro::go(|| vec!["a", "b"]).join().unwrap();
+    /// assert_eq!(words.len(), 2);
+    /// ```
+    #[inline]
+    pub fn join(mut self) -> Result<T, JoinError> {
+        if !self.task.state.load().has(DONE) {
+            if let Err(error) = self.wait_for_end() {
+                return Err(error);
+            }
+        }
+        // SAFETY: done, and taken nowhere else.
+        unsafe { self.take() }
+    }
+
+    fn wait_for_end(&mut self) -> Result<(), JoinError> {
+        let waker = match current_task() {
+            Some(me) if me.as_ptr() == self.task.as_ptr() => {
+                let message = format!("coroutine {} joined itself", me.id());
+                return Err(JoinError::Panicked(Box::new(message)));
+            }
+            Some(me) => me.waker(),
+            None => park::thread_waker(),
+        };
+        if !self.register(waker) {
+            while !self.task.state.load().has(DONE) {
+                park::park();
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for `waker` to be woken at the end. True: that has come already.
+    #[inline]
+    fn register(&mut self, waker: Waker) -> bool {
+        // SAFETY: T6, WAITER is clear: we are the only handle, and `poll` has cleared it.
+        let before = unsafe { (*self.task.waiter.get()).replace(waker) };
+        let done = !self.task.state.set_waiter();
+        drop(before);
+        done
+    }
+
+    /// Takes the outcome out of the block.
+    ///
+    /// # Safety
+    ///
+    /// The task is done, and the outcome was not taken before.
+    #[inline]
+    unsafe fn take(&mut self) -> Outcome<T> {
+        self.taken = true;
+        // SAFETY: T5, the outcome is there and ours.
+        unsafe { self.outcome().read() }
+    }
+
+    fn outcome(&self) -> *mut Outcome<T> {
+        self.task.as_ptr().cast::<u8>().wrapping_add(self.task.vtable.outcome).cast()
+    }
+
+    /// Whether the coroutine has ended, so that [`join`](JoinHandle::join) returns at once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let handle = coro::go(|| ());
+    /// while !handle.is_finished() {
+    ///     coro::yield_now();
+    /// }
+    /// ```
+    pub fn is_finished(&self) -> bool {
+        self.task.is_done()
+    }
+
+    /// The identity that the coroutine was started with.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let handle = coro::go(coro::tls::id);
+    /// let id = handle.id();
+    /// assert_eq!(handle.join().unwrap(), id);
+    /// ```
+    pub fn id(&self) -> Id {
+        self.task.id()
+    }
+
+    /// Asks the coroutine to end.
+    ///
+    /// One that has not started is dropped unrun. One that is suspended is woken and unwound from
+    /// there: destructors run, newest first, then exit handlers, then its data is dropped, and
+    /// [`join`](JoinHandle::join) gives [`JoinError::Cancelled`]. One that runs is unwound at its
+    /// next suspension. The unwinding comes once; code that catches it goes on.
+    ///
+    /// In a program compiled with `panic = "abort"` only a coroutine that has not started is
+    /// cancelled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use coro::JoinError;
+    ///
+    /// let handle = coro::go(|| loop { coro::park() });
+    /// handle.cancel();
+    /// assert!(matches!(handle.join(), Err(JoinError::Cancelled)));
+    /// ```
+    pub fn cancel(&self) {
+        self.task.cancel();
+    }
+
+    /// A handle that can be cloned and shared, to unpark or cancel the coroutine.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let parked = coro::go(coro::park);
+    /// parked.handle().unpark();
+    /// parked.join().unwrap();
+    /// ```
+    pub fn handle(&self) -> Handle {
+        Handle { task: self.task.clone() }
+    }
+}
+
+impl<T> Future for JoinHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    /// # Panics
+    ///
+    /// When polled again after it was ready.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        assert!(!self.taken, "a JoinHandle was polled after it was ready");
+        let state = &self.task.state;
+        let done = state.load().has(DONE)
+            || !state.clear_waiter()
+            || self.register(context.waker().clone());
+        if !done {
+            return Poll::Pending;
+        }
+        // SAFETY: done, and not taken before.
+        Poll::Ready(unsafe { self.take() })
+    }
+}
+
+impl<T> Drop for JoinHandle<T> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.taken && !self.task.state.detach() {
+            // SAFETY: T5, COMPLETE is set, so the outcome is the handle's to drop.
+            drop(unsafe { self.outcome().read() });
+        }
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle")
+            .field("id", &self.id())
+            .field("name", &self.task.name())
+            .field("finished", &self.is_finished())
+            .finish()
+    }
+}
+
+/// A handle of a running or finished coroutine that does not own its value: it can be cloned, sent
+/// and shared. From [`current`] or [`JoinHandle::handle`].
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::mpsc;
+///
+/// let (send, receive) = mpsc::channel();
+/// let sleeper = coro::go(move || {
+///     send.send(coro::current().unwrap()).unwrap();
+///     coro::park();
+/// });
+/// let handle: coro::Handle = receive.recv().unwrap();
+/// assert_eq!(handle.id(), sleeper.id());
+/// handle.unpark();
+/// sleeper.join().unwrap();
+/// ```
+#[derive(Clone)]
+pub struct Handle {
+    task: TaskRef,
+}
+
+impl Handle {
+    /// Makes the coroutine's present [`park`](crate::park) return, or its next one if it is not
+    /// parked. Several calls before that count as one.
+    ///
+    /// What was done before `unpark` is visible after the `park` that it ends.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// coro::go(|| {
+    ///     coro::current().unwrap().unpark();
+    ///     coro::park(); // returns at once
+    /// })
+    /// .join()
+    /// .unwrap();
+    /// ```
+    pub fn unpark(&self) {
+        self.task.unpark();
+    }
+
+    /// The identity that the coroutine was started with.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// coro::go(|| assert_eq!(coro::current().unwrap().id(), coro::tls::id())).join().unwrap();
+    /// ```
+    pub fn id(&self) -> Id {
+        self.task.id()
+    }
+
+    /// The name given by [`Builder::name`](crate::Builder::name).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let named = coro::Builder::new().name("accept").spawn(|| ())?;
+    /// assert_eq!(named.handle().name(), Some("accept"));
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn name(&self) -> Option<&str> {
+        self.task.name()
+    }
+
+    /// As [`JoinHandle::cancel`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let parked = coro::go(coro::park);
+    /// parked.handle().cancel();
+    /// assert!(parked.join().is_err());
+    /// ```
+    pub fn cancel(&self) {
+        self.task.cancel();
+    }
+
+    /// Whether the coroutine has ended and its cleanup is over.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// coro::go(|| assert!(!coro::current().unwrap().is_finished())).join().unwrap();
+    /// ```
+    pub fn is_finished(&self) -> bool {
+        self.task.is_done()
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("id", &self.id()).field("name", &self.name()).finish()
+    }
+}
+
+/// A handle of the coroutine that calls; `None` outside of one.
+///
+/// In a [`raw::Coroutine`](crate::raw::Coroutine) it is that of the coroutine that resumed it.
+///
+/// # Examples
+///
+/// ```
+/// assert!(coro::current().is_none());
+/// coro::go(|| assert!(coro::current().is_some())).join().unwrap();
+/// ```
+pub fn current() -> Option<Handle> {
+    current_task().map(|task| Handle { task: TaskRef::clone(&task) })
+}

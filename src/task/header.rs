@@ -1,0 +1,244 @@
+//! The head of a task's block: what is known of a task without knowing its closure.
+
+use std::cell::{Cell, UnsafeCell};
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::panic::Location;
+use std::ptr::{self, NonNull};
+use std::task::{RawWaker, RawWakerVTable, Waker};
+
+use super::remote::Remote;
+use super::state::{CANCEL, DONE, State};
+use super::stage::Stage;
+use crate::id::Id;
+use crate::stack::Class;
+
+/// What depends on the type of the closure.
+pub(super) struct VTable {
+    /// Runs the closure and stores the outcome; called by the trampoline on the task's own stack.
+    pub(super) run: unsafe extern "C" fn(*mut ()),
+    /// Frees the block, in which nothing of the user's is left.
+    pub(super) free: unsafe fn(NonNull<Header>),
+    /// Where in the block the outcome lies.
+    pub(super) outcome: usize,
+}
+
+/// The head of a task's block. Who may touch which field when is ruled in [`state`](super::state).
+#[repr(C)]
+pub(crate) struct Header {
+    pub(super) state: State,
+    pub(super) vtable: &'static VTable,
+    /// The worker that the task is pinned to once started (T4).
+    pub(super) owner: Cell<Option<&'static Remote>>,
+    /// The next task in an inbox; of whoever has the task in its queue (T2).
+    pub(super) link: Cell<*mut Header>,
+    /// Who waits for the end (T6).
+    pub(super) waiter: UnsafeCell<Option<Waker>>,
+    /// The engine, while the task has a stack; of the worker and the task itself.
+    pub(super) stage: Cell<*mut Stage>,
+    pub(super) id: Id,
+    /// Boxed twice, for a thin pointer: few tasks have a name.
+    pub(super) name: Option<Box<Box<str>>>,
+    pub(super) location: &'static Location<'static>,
+    /// Where its worker lists the task; of the worker.
+    pub(super) index: Cell<u32>,
+    pub(super) class: Class,
+    /// Whether the task was unwound for its cancellation; of the task itself.
+    pub(super) cancel_delivered: Cell<bool>,
+}
+
+impl Header {
+    /// Leaves a token with the task: a parked one is queued, any other returns from its next park
+    /// at once.
+    #[inline]
+    pub(crate) fn unpark(&self) {
+        self.notify(0);
+    }
+
+    /// Asks the task to end: its next suspension unwinds it, and if it is suspended, this one.
+    pub(crate) fn cancel(&self) {
+        self.notify(CANCEL);
+    }
+
+    #[inline]
+    fn notify(&self, also: usize) {
+        if self.state.notify(also) {
+            let owner = self.owner.get().expect("a parked task has an owner");
+            // SAFETY: T2, the task is parked, so it is in no queue and on no worker.
+            owner.enqueue(unsafe { Started::from_raw(ptr::from_ref(self).cast_mut()) });
+        }
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.state.load().has(CANCEL)
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.state.load().has(DONE)
+    }
+
+    pub(crate) fn id(&self) -> Id {
+        self.id
+    }
+
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.as_deref().map(|name| &**name)
+    }
+
+    /// Where in the program it was spawned.
+    pub(crate) fn location(&self) -> &'static Location<'static> {
+        self.location
+    }
+
+    /// The class of the stack that the task asks for.
+    pub(crate) fn class(&self) -> Class {
+        self.class
+    }
+
+    /// Where the worker lists the task; for the worker alone.
+    pub(crate) fn list_index(&self) -> &Cell<u32> {
+        &self.index
+    }
+}
+
+/// A counted reference to a task.
+pub(crate) struct TaskRef(NonNull<Header>);
+
+// SAFETY: T1 to T6 say who may touch what from which thread.
+unsafe impl Send for TaskRef {}
+// SAFETY: as above.
+unsafe impl Sync for TaskRef {}
+
+impl TaskRef {
+    /// Takes over one reference.
+    ///
+    /// # Safety
+    ///
+    /// `header` is a task's, and one reference to it is the caller's to give away.
+    #[inline]
+    pub(super) unsafe fn from_raw(header: *const Header) -> TaskRef {
+        // SAFETY: a task's header is not null.
+        TaskRef(unsafe { NonNull::new_unchecked(header.cast_mut()) })
+    }
+
+    #[inline]
+    pub(super) fn into_raw(self) -> *const Header {
+        ManuallyDrop::new(self).0.as_ptr()
+    }
+
+    /// Ends a fresh task as cancelled, in the calling context: its closure is dropped unrun.
+    pub(crate) fn discard(self) {
+        self.cancel();
+        // SAFETY: the task is fresh and was taken from its queue, so its content is ours; `run`
+        // drops the closure of a cancelled task, on whatever stack.
+        unsafe {
+            (self.vtable.run)(self.as_ptr().cast());
+            super::stage::finish(self.as_ptr());
+        }
+    }
+
+    #[inline]
+    pub(super) fn as_ptr(&self) -> *mut Header {
+        self.0.as_ptr()
+    }
+
+    /// A waker that unparks the task. It is a counted reference and allocates nothing.
+    #[inline]
+    pub(crate) fn waker(&self) -> Waker {
+        let header = self.clone().into_raw();
+        // SAFETY: the functions below keep the contract, with the reference that `clone` made.
+        unsafe { Waker::from_raw(RawWaker::new(header.cast(), &WAKER)) }
+    }
+}
+
+impl Deref for TaskRef {
+    type Target = Header;
+
+    #[inline]
+    fn deref(&self) -> &Header {
+        // SAFETY: T1, our reference keeps the block.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Clone for TaskRef {
+    #[inline]
+    fn clone(&self) -> TaskRef {
+        self.state.add_reference();
+        TaskRef(self.0)
+    }
+}
+
+impl Drop for TaskRef {
+    #[inline]
+    fn drop(&mut self) {
+        if self.state.drop_reference() {
+            // SAFETY: T1, it was the last reference.
+            unsafe { (self.vtable.free)(self.0) };
+        }
+    }
+}
+
+/// A started task, in the hands of its worker or of a queue that leads there. Not a counted
+/// reference: the worker's list of started tasks holds one for as long as this can exist (T1).
+pub(crate) struct Started(NonNull<Header>);
+
+// SAFETY: T2, it moves from whoever unparks the task to its worker, and no two exist.
+unsafe impl Send for Started {}
+
+impl Started {
+    /// # Safety
+    ///
+    /// `header` is a started task that has not ended, and is in no queue.
+    #[inline]
+    pub(super) unsafe fn from_raw(header: *mut Header) -> Started {
+        // SAFETY: a task's header is not null.
+        Started(unsafe { NonNull::new_unchecked(header) })
+    }
+
+    #[inline]
+    pub(super) fn into_raw(self) -> *mut Header {
+        self.0.as_ptr()
+    }
+}
+
+impl Deref for Started {
+    type Target = Header;
+
+    #[inline]
+    fn deref(&self) -> &Header {
+        // SAFETY: T1, the worker's list holds a reference.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+/// How [`TaskRef::waker`] works.
+static WAKER: RawWakerVTable = RawWakerVTable::new(
+    |header| {
+        // SAFETY: the waker that is cloned holds a reference.
+        let task = ManuallyDrop::new(unsafe { TaskRef::from_raw(header.cast()) });
+        RawWaker::new(TaskRef::clone(&task).into_raw().cast(), &WAKER)
+    },
+    |header| {
+        // SAFETY: the waker gives its reference away.
+        unsafe { TaskRef::from_raw(header.cast()) }.unpark();
+    },
+    |header| {
+        // SAFETY: the waker lends its reference.
+        ManuallyDrop::new(unsafe { TaskRef::from_raw(header.cast()) }).unpark();
+    },
+    |header| {
+        // SAFETY: the waker gives its reference away.
+        drop(unsafe { TaskRef::from_raw(header.cast()) });
+    },
+);
+
+/// Frees the head of a block; the closure or outcome behind it is gone.
+///
+/// # Safety
+///
+/// No reference is left.
+pub(super) unsafe fn drop_header(header: NonNull<Header>) {
+    // SAFETY: the caller's word.
+    unsafe { ptr::drop_in_place(header.as_ptr()) };
+}

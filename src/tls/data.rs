@@ -1,0 +1,86 @@
+//! The handle that `get` gives out.
+
+use std::fmt;
+use std::ops::Deref;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+
+use crate::locals::Held;
+
+/// A value that is, or was, stored in the running coroutine.
+///
+/// It shares the value with the store, as an [`Rc`](std::rc::Rc) does: while a `Data` is held, the
+/// value lives, even when it has been replaced or deleted and when its coroutine has ended. The last
+/// one to let go drops it. A clone costs an increment.
+///
+/// It cannot leave its thread, which is where its coroutine stays:
+///
+/// ```compile_fail,E0277
+/// let data = coro::tls::get::<u32>("key");
+/// std::thread::spawn(move || data);
+/// ```
+///
+/// ```compile_fail,E0277
+/// let data = coro::tls::get::<u32>("key");
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| data.as_deref().copied());
+/// });
+/// ```
+///
+/// # Examples
+///
+/// ```
+/// use coro::tls;
+///
+/// tls::set("greeting", String::from("hello"));
+/// let data = tls::get::<String>("greeting").unwrap();
+/// tls::del("greeting");
+/// assert_eq!(data.len(), 5);
+/// assert_eq!(format!("{data}, {data:?}"), r#"hello, "hello""#);
+/// ```
+pub struct Data<V: 'static>(Held<V>);
+
+impl<V> Data<V> {
+    #[inline(always)]
+    pub(super) fn new(held: Held<V>) -> Data<V> {
+        Data(held)
+    }
+}
+
+impl<V> Deref for Data<V> {
+    type Target = V;
+
+    #[inline(always)]
+    fn deref(&self) -> &V {
+        self.0.value()
+    }
+}
+
+impl<V> AsRef<V> for Data<V> {
+    #[inline]
+    fn as_ref(&self) -> &V {
+        self
+    }
+}
+
+impl<V> Clone for Data<V> {
+    #[inline]
+    fn clone(&self) -> Self {
+        Data(self.0.clone())
+    }
+}
+
+impl<V: fmt::Debug> fmt::Debug for Data<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        V::fmt(self, f)
+    }
+}
+
+impl<V: fmt::Display> fmt::Display for Data<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        V::fmt(self, f)
+    }
+}
+
+// What is shared beside the value is a count, which no panic can leave half changed.
+impl<V: RefUnwindSafe> UnwindSafe for Data<V> {}
+impl<V: RefUnwindSafe> RefUnwindSafe for Data<V> {}

@@ -1,0 +1,76 @@
+//! Values that a coroutine hands down to those that it starts.
+
+use super::Key;
+use crate::record;
+
+/// As [`set`](super::set), and coroutines that are started through [`inherit`] get a clone.
+///
+/// A later plain `set` of the same key makes the value private again.
+///
+/// # Panics
+///
+/// As [`set`](super::set).
+///
+/// # Examples
+///
+/// ```
+/// use coro::tls;
+///
+/// tls::set_inheritable("trace", 17u64);
+/// let trace = || tls::get::<u64>("trace").map(|number| *number);
+/// assert_eq!(coro::go(tls::inherit(trace)).join().unwrap(), Some(17));
+/// assert_eq!(coro::go(trace).join().unwrap(), None);
+/// ```
+#[inline]
+pub fn set_inheritable<K: Key + Clone + Send, V: Clone + Send + 'static>(key: K, value: V) {
+    record::with(|record| {
+        record.arm();
+        record.locals().set_inheritable(key, value);
+    });
+}
+
+/// Wraps `f` so that it runs with clones of the inheritable values of the running coroutine.
+///
+/// The clones are made now, so what the values become later does not matter. They are stored where
+/// and when the wrapped function is called, whatever the coroutine or thread, and are inheritable
+/// there in turn. Whoever drops the function uncalled drops the clones.
+///
+/// A value that a [`scope`](super::scope) hides is not inherited.
+///
+/// # Panics
+///
+/// If the `Clone` of a key or a value panics. The wrapped function panics as
+/// [`set`](super::set) does.
+///
+/// # Examples
+///
+/// ```
+/// use coro::tls;
+///
+/// tls::set_inheritable("depth", 1);
+/// let child = tls::inherit(|| {
+///     let depth = *tls::get::<i32>("depth").unwrap();
+///     tls::set_inheritable("depth", depth + 1);
+///     let grandchild = tls::inherit(|| *tls::get::<i32>("depth").unwrap());
+///     coro::go(grandchild).join().unwrap()
+/// });
+/// tls::set_inheritable("depth", 100); // too late for the child
+/// assert_eq!(coro::go(child).join().unwrap(), 2);
+/// ```
+pub fn inherit<F, T>(f: F) -> impl FnOnce() -> T + Send
+where
+    F: FnOnce() -> T + Send,
+{
+    let bequests = record::with(|record| record.locals().snapshot());
+    move || {
+        if !bequests.is_empty() {
+            record::with(|record| {
+                record.arm();
+                for bequest in bequests {
+                    bequest.install(record.locals());
+                }
+            });
+        }
+        f()
+    }
+}

@@ -1,0 +1,307 @@
+//! Storage and exit handlers that belong to the running coroutine.
+//!
+//! Each coroutine has a store of its own. [`set`] puts a value there under a key of any type,
+//! [`get`] finds it again from anywhere below, and when the coroutine ends, by whatever way, its
+//! handlers run and its values are dropped. Nothing has to be passed along, and nothing can leak into
+//! another coroutine or outlive this one.
+//!
+//! ```
+//! use coro::tls;
+//!
+//! fn log(line: &str) -> String {
+//!     match tls::get::<u32>("request") {
+//!         Some(number) => format!("[request {number}] {line}"),
+//!         None => line.to_string(),
+//!     }
+//! }
+//!
+//! let handle = coro::go(|| {
+//!     tls::set("request", 7u32);
+//!     tls::at_exit(|| println!("{}", log("done")));
+//!     log("hello")
+//! });
+//! assert_eq!(handle.join().unwrap(), "[request 7] hello");
+//! assert_eq!(log("hello"), "hello");
+//! ```
+//!
+//! On a plain thread the same functions serve the thread, and cleanup runs when the thread ends.
+//! For a value that has one place in the source, [`local!`](crate::local) declares a typed static and
+//! needs no key.
+//!
+//! # Keys
+//!
+//! A key is anything that is `Hash + Eq + 'static`, and two keys are equal when their types and their
+//! values are. So `1u32` and `1u64` are two keys, and a private type makes private keys:
+//!
+//! ```
+//! use coro::tls;
+//!
+//! #[derive(PartialEq, Eq, Hash)]
+//! struct Mine(u32);
+//!
+//! tls::set(Mine(1), "one");
+//! assert!(tls::get::<&str>(1u32).is_none());
+//! assert_eq!(*tls::get::<&str>(Mine(1)).unwrap(), "one");
+//! ```
+//!
+//! # The end of a coroutine
+//!
+//! 1. Handlers run, newest first, and all values are still there. A handler may do anything,
+//!    storing, registering further handlers and suspending included.
+//! 2. Values are dropped, newest first. A value that was replaced counts as new. A `Drop` may use this
+//!    module too; a handler that it registers runs before the next value goes.
+//! 3. This goes on until nothing is left. What is stored during cleanup belongs to the next round,
+//!    and what is stored in the seventeenth is refused: a value is dropped at once, a handler is
+//!    dropped without being run.
+//!
+//! A panic in a handler or a `Drop` is reported by the panic hook, and the rest goes on.
+//!
+//! Once cleanup is over, as in the last destructors of a plain thread, nothing here panics of itself:
+//! [`get`] and [`take`] find nothing, [`set`] drops its value at once, [`at_exit`] runs its handler at
+//! once, [`id`] still answers. A refused value whose `Drop` stores another, and so on, is forgotten
+//! beyond a depth of 16.
+//!
+//! # Calling back
+//!
+//! `Hash`, `Eq`, `Clone`, `Drop` and handlers may call everything here, on the very key that is being
+//! looked for, and may suspend. An `Eq` or a `Hash` that stores or deletes each time it is asked
+//! makes a search start over; after 16 attempts the search takes what it has found.
+
+mod data;
+mod inherit;
+mod local;
+mod scope;
+
+use std::hash::Hash;
+
+pub use data::Data;
+pub use inherit::{inherit, set_inheritable};
+pub use local::{AccessError, LocalKey};
+pub use scope::scope;
+
+pub use crate::id::Id;
+use crate::locals::Keyed;
+use crate::record;
+
+/// What a value can be stored under: anything that is `Hash + Eq + 'static`.
+///
+/// # Examples
+///
+/// ```
+/// use coro::tls;
+///
+/// tls::set(("user", 3), "Ada");
+/// tls::set(vec![1, 2, 3], "a vector");
+/// assert_eq!(*tls::get::<&str>(("user", 3)).unwrap(), "Ada");
+/// ```
+pub trait Key: Hash + Eq + 'static {}
+
+impl<K: Hash + Eq + 'static> Key for K {}
+
+/// The identity of the running coroutine, or of the thread where there is none.
+///
+/// It stays the same until [`unload`] gives a new one, and answers in every place, exit handlers and
+/// the last destructors of a thread included.
+///
+/// # Examples
+///
+/// ```
+/// use coro::tls;
+///
+/// let mine = tls::id();
+/// let other = coro::go(tls::id).join().unwrap();
+/// assert_ne!(mine, other);
+/// assert_eq!(mine, tls::id());
+/// ```
+#[inline]
+pub fn id() -> Id {
+    record::with(|record| record.id())
+}
+
+/// Stores `value` under `key`, in place of what was stored there.
+///
+/// The old value is dropped, at the end of the call, unless a [`Data`] of it is held. The value
+/// may be of another type than the one that it replaces, and need not be `Send`: a coroutine stays
+/// on its thread.
+///
+/// # Panics
+///
+/// Only if the key's `Hash`, `Eq` or `Drop`, or the old value's `Drop`, panics.
+///
+/// # Examples
+///
+/// ```
+/// use coro::tls;
+///
+/// tls::set("answer", 41);
+/// tls::set("answer", 42);
+/// assert_eq!(*tls::get::<i32>("answer").unwrap(), 42);
+/// ```
+#[inline]
+pub fn set<K: Key, V: 'static>(key: K, value: V) {
+    record::with(|record| {
+        record.arm();
+        record.locals().set(Keyed(key), value);
+    });
+}
+
+/// The value under `key`, or `None` if there is none or it is not a `V`.
+///
+/// The value stays where it is; the [`Data`] shares it and keeps it alive.
+///
+/// # Panics
+///
+/// Only if the key's `Hash`, `Eq` or `Drop` panics.
+///
+/// # Examples
+///
+/// ```
+/// use coro::tls;
+///
+/// tls::set("words", vec!["a", "b"]);
+/// let words = tls::get::<Vec<&str>>("words").unwrap();
+/// assert_eq!(words.len(), 2);
+/// assert!(tls::get::<String>("words").is_none());
+/// assert!(tls::get::<Vec<&str>>("other").is_none());
+/// ```
+#[inline]
+pub fn get<V: 'static>(key: impl Key) -> Option<Data<V>> {
+    record::with(|record| record.locals().get(&Keyed(key)).map(Data::new))
+}
+
+/// Moves the value under `key` out of the store.
+///
+/// `None` if there is none, if it is not a `V`, or while a [`Data`] of it is held; then it stays
+/// where it is.
+///
+/// # Panics
+///
+/// Only if the key's `Hash`, `Eq` or `Drop` panics.
+///
+/// # Examples
+///
+/// ```
+/// use coro::tls;
+///
+/// tls::set("name", String::from("Ada"));
+/// let held = tls::get::<String>("name");
+/// assert_eq!(tls::take::<String>("name"), None);
+/// drop(held);
+/// assert_eq!(tls::take::<String>("name"), Some(String::from("Ada")));
+/// assert_eq!(tls::take::<String>("name"), None);
+/// ```
+#[inline]
+pub fn take<V: 'static>(key: impl Key) -> Option<V> {
+    record::with(|record| record.locals().take(&Keyed(key)))
+}
+
+/// Removes what is stored under `key`, and drops it unless a [`Data`] of it is held. Tells whether
+/// there was anything.
+///
+/// # Panics
+///
+/// Only if the key's `Hash`, `Eq` or `Drop`, or the value's `Drop`, panics.
+///
+/// # Examples
+///
+/// ```
+/// use coro::tls;
+///
+/// tls::set(1, "one");
+/// assert!(tls::del(1));
+/// assert!(!tls::del(1));
+/// ```
+#[inline]
+pub fn del(key: impl Key) -> bool {
+    record::with(|record| record.locals().del(&Keyed(key)))
+}
+
+/// Drops all values, newest first, and keeps the exit handlers.
+///
+/// Values of [`local!`](crate::local) go as well and are initialised anew at their next use. A panic
+/// in a value's `Drop` is reported by the panic hook and goes no further. What a `Drop` stores during
+/// the call stays.
+///
+/// # Examples
+///
+/// ```
+/// use coro::tls;
+///
+/// tls::set(1, "one");
+/// tls::set(2, "two");
+/// tls::reset();
+/// assert!(tls::get::<&str>(1).is_none());
+/// assert!(!tls::del(2));
+/// ```
+pub fn reset() {
+    record::with(|record| record.locals().reset());
+}
+
+/// Forgets everything: drops all exit handlers without running them, and all values, each newest
+/// first, and gives the coroutine a new [`id`].
+///
+/// The coroutine is then as it was before it first stored anything, and nothing is left to do when
+/// it ends. What a `Drop` stores during the call stays, and is cleaned up as usual.
+///
+/// # Examples
+///
+/// ```
+/// use coro::tls;
+///
+/// coro::go(|| {
+///     let id = tls::id();
+///     tls::set(1, "one");
+///     tls::at_exit(|| unreachable!("unload has dropped it"));
+///     tls::unload();
+///     assert!(tls::get::<&str>(1).is_none());
+///     assert_ne!(tls::id(), id);
+/// })
+/// .join()
+/// .unwrap();
+/// ```
+pub fn unload() {
+    record::with(|record| {
+        record.locals().unload_contents();
+        if record.locals().is_empty() {
+            record.disarm();
+        }
+        record.renew_id();
+    });
+}
+
+/// Registers a handler that runs when the coroutine ends, on its own stack: after it has returned,
+/// panicked, or been cancelled.
+///
+/// Handlers run newest first, before any value is dropped. A handler may do anything that the
+/// coroutine may; a handler that it registers runs next. A panic in it is reported by the panic hook,
+/// and the other handlers still run. `join` returns when all of them have.
+///
+/// # Panics
+///
+/// Not of itself. Once cleanup is over the handler runs at once, and then a panic in it is the
+/// caller's.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::mpsc;
+///
+/// use coro::tls;
+///
+/// let (sender, receiver) = mpsc::channel();
+/// coro::go(move || {
+///     let later = sender.clone();
+///     tls::at_exit(move || later.send("registered first").unwrap());
+///     tls::at_exit(move || sender.send("registered last").unwrap());
+/// })
+/// .join()
+/// .unwrap();
+/// assert_eq!(receiver.iter().collect::<Vec<_>>(), ["registered last", "registered first"]);
+/// ```
+#[inline]
+pub fn at_exit(f: impl FnOnce() + 'static) {
+    record::with(|record| {
+        record.arm();
+        record.locals().at_exit(f);
+    });
+}

@@ -1,0 +1,80 @@
+//! A value for the length of a call.
+
+use std::any::Any;
+use std::marker::PhantomData;
+
+use super::Key;
+use crate::locals::{Keyed, Removed, Shadow, quietly};
+use crate::record::{self, Record};
+
+/// Runs `f` with `value` stored under `key`, and afterwards restores what was stored there before.
+///
+/// That holds whatever happens in `f`: the value may be replaced or deleted, everything may be reset
+/// or unloaded, `f` may panic. Scopes may be nested. What was there before keeps its age, so the
+/// order in which values are dropped in the end does not change.
+///
+/// Where storing is refused, after cleanup, `value` is dropped at once and `f` runs without it.
+///
+/// # Panics
+///
+/// If `f` does, if the key's `Hash` or `Eq` does at the beginning, or if what is dropped at the end
+/// does. A `Hash` or `Eq` that panics at the end, which can be asked only if `f` has replaced or
+/// deleted the value, is reported by the panic hook, and counts as if nothing were stored.
+///
+/// # Examples
+///
+/// ```
+/// use coro::tls;
+///
+/// fn user() -> &'static str {
+///     tls::get("user").map_or("nobody", |name| *name)
+/// }
+///
+/// tls::scope("user", "Ada", || {
+///     assert_eq!(user(), "Ada");
+///     tls::scope("user", "Grace", || assert_eq!(user(), "Grace"));
+///     assert_eq!(user(), "Ada");
+/// });
+/// assert_eq!(user(), "nobody");
+/// ```
+pub fn scope<R>(key: impl Key, value: impl Any, f: impl FnOnce() -> R) -> R {
+    record::with(|record| {
+        let mut scope = Scope::enter(record, key, value);
+        let result = f();
+        drop(scope.leave());
+        result
+    })
+}
+
+/// A scope that is open, and that an unwinding closes.
+struct Scope<'a, K: Key> {
+    record: &'a Record,
+    /// What the scope hides; gone once it is restored.
+    shadow: Option<Shadow>,
+    key: PhantomData<K>,
+}
+
+impl<'a, K: Key> Scope<'a, K> {
+    fn enter(record: &'a Record, key: K, value: impl Any) -> Self {
+        record.arm();
+        let shadow = record.locals().swap_in(Keyed(key), value);
+        Scope { record, shadow: Some(shadow), key: PhantomData }
+    }
+
+    /// Restores what was stored before, and gives back what no longer is, for the caller to drop.
+    fn leave(&mut self) -> Option<Removed> {
+        let shadow = self.shadow.take()?;
+        if shadow.hides() {
+            // `f` may have unloaded the coroutine, and something is about to be stored again.
+            self.record.arm();
+        }
+        Some(self.record.locals().put_back::<Keyed<K>>(shadow))
+    }
+}
+
+impl<K: Key> Drop for Scope<'_, K> {
+    fn drop(&mut self) {
+        // A second panic would abort the process.
+        quietly(|| drop(self.leave()));
+    }
+}
