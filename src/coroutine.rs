@@ -283,11 +283,7 @@ impl<In: 'static, Yield: 'static, Ret: 'static> Coroutine<In, Yield, Ret> {
             let mut call = Call { work: work_ref, yielder };
             // SAFETY: C4, we are the first frame on the record's stack, and `run` catches.
             unsafe {
-                goexit::enter(
-                    record.as_ptr(),
-                    (&raw mut call).cast(),
-                    run::<F, In, Yield, Ret>,
-                );
+                goexit::enter(record.as_ptr(), (&raw mut call).cast(), run::<F, In, Yield, Ret>);
             }
         };
         // SAFETY: C1, `Drop` ends the engine before it gives the slot back, and drops work last.

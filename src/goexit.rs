@@ -231,7 +231,8 @@ pub(crate) fn check_shadow_stack() -> io::Result<()> {
 
     let mut features = 0u64;
     // SAFETY: the kernel writes one u64, or fails with EINVAL where it knows no shadow stacks.
-    let status = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SHSTK_STATUS, &raw mut features) };
+    let status =
+        unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SHSTK_STATUS, &raw mut features) };
     if status == 0 && features & ARCH_SHSTK_SHSTK != 0 {
         return Err(io::Error::new(
             io::ErrorKind::Unsupported,

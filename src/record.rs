@@ -113,6 +113,13 @@ impl Record {
         record
     }
 
+    /// Forgets what belongs to the task, which has ended.
+    #[inline]
+    pub(crate) fn retire(&self) {
+        self.task.set(std::ptr::null());
+        self.name.set((std::ptr::null(), 0));
+    }
+
     pub(crate) fn locals(&self) -> &Locals {
         &self.locals
     }

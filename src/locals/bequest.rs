@@ -68,10 +68,16 @@ impl Locals {
     pub(crate) fn snapshot(&self) -> Vec<Box<dyn Bequest>> {
         // Nothing is cloned before all nodes are counted, so a `Clone` that stores or deletes
         // neither adds to this snapshot nor takes from it.
-        let nodes = self.order.pick(|node| {
-            matches!(node.home.get(), super::Home::Small(_) | super::Home::Table)
-                && node.vtable.get().bequeath.is_some()
-        });
-        nodes.iter().filter_map(|node| Some(node.header().vtable.get().bequeath?(node))).collect()
+        let nodes = self
+            .order
+            .pick(|node| node.home.get().is_place() && node.vtable.get().bequeath.is_some());
+        let clones: Vec<_> = nodes
+            .iter()
+            .filter_map(|node| Some(node.header().vtable.get().bequeath?(node)))
+            .collect();
+        // Here and not at the end, as everywhere: what is returned already when a `Drop` panics is
+        // leaked, and a node that was deleted meanwhile has its `Drop` now.
+        drop(nodes);
+        clones
     }
 }

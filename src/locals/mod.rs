@@ -33,8 +33,9 @@
 //!
 //! # Invariants
 //!
-//! - **L1** (life) A node's block lives while its count is above zero. Each `Ref` and `Held` owns
-//!   a count, and the order list owns one for each node in it. Nothing else owns any.
+//! - **L1** (life) A node's value lives while its count is above zero, its block and its name live
+//!   while the count is above zero or a `Keeper` of it exists. Each `Ref` and `Held` owns a count, and
+//!   the order list owns one for each node in it. Nothing else owns any.
 //! - **L2** (places) `home` says where a node is. Unless it is `Nowhere`, the node is in the order
 //!   list of the one `Locals` that it was stored in, so what the small array, the table and the
 //!   list point to is alive. Removing a node takes it out of its place first and out of the list
@@ -163,8 +164,7 @@ impl Locals {
         }
         drop(self.detach(&node));
         // SAFETY: L3, a node found under an `N` that holds a `V`; L4, the list's count is gone.
-        let (_name, value) = unsafe { node.into_parts::<N, V>() };
-        Some(value)
+        Some(unsafe { node.into_value::<N, V>() })
     }
 
     /// Removes what is stored under `name` and drops it; tells whether there was anything.

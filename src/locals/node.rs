@@ -17,6 +17,10 @@
 //! Counting is what lets user code run at any moment. A lookup that is about to call the user's
 //! `Eq` takes a [`Ref`] first; whatever that `Eq` deletes, the block that it looks at stays.
 //!
+//! There are two counts, as an `Rc` has: one for the value, and one for the block with the name. A
+//! scope needs the name of its value at the end, but must not keep the value from being dropped or
+//! taken meanwhile; it has a [`Keeper`].
+//!
 //! The invariants are those of the parent module.
 
 use std::any::TypeId;
@@ -44,13 +48,23 @@ pub(super) enum Home {
     Nowhere,
 }
 
+impl Home {
+    /// Whether a node with this home can be looked up.
+    #[inline(always)]
+    pub(super) fn is_place(self) -> bool {
+        matches!(self, Home::Small(_) | Home::Table)
+    }
+}
+
 /// The part of a node that does not depend on its types.
 pub(super) struct Header {
-    /// How many own this block (L1).
+    /// How many own the value (L1).
     count: Cell<u32>,
-    pub(super) home: Cell<Home>,
+    /// How many own the block: all owners of the value together are one, a `Keeper` is another.
+    blocks: Cell<u8>,
     /// The round of cleanup in which the value was stored; 0 before cleanup.
     pub(super) round: Cell<u8>,
+    pub(super) home: Cell<Home>,
     pub(super) vtable: Cell<&'static VTable>,
     /// The neighbours in the order list.
     pub(super) newer: Cell<Link>,
@@ -69,8 +83,10 @@ pub(super) struct VTable {
     pub(super) name: TypeId,
     value: TypeId,
     name_offset: usize,
-    /// Drops value and name and frees the block.
+    /// Drops the value, and lets go of the block.
     free: unsafe fn(NonNull<Header>),
+    /// Lets go of the block: the last one drops the name and frees it.
+    release: unsafe fn(NonNull<Header>),
     /// `None` where the value is not inheritable.
     pub(super) bequeath: Option<Bequeath>,
 }
@@ -79,10 +95,11 @@ pub(super) struct VTable {
 #[repr(C)]
 struct Head<V> {
     header: Header,
-    value: V,
+    /// Dropped, or moved out, when the count comes down to zero.
+    value: ManuallyDrop<V>,
 }
 
-/// A whole node. Its fields are dropped in this order, value before name.
+/// A whole node. Dropping it drops the name alone.
 #[repr(C)]
 pub(super) struct Node<N, V> {
     head: Head<V>,
@@ -99,16 +116,42 @@ impl<N: Name, V: 'static> Node<N, V> {
             value: TypeId::of::<V>(),
             name_offset: offset_of!(Self, name),
             free: Self::free,
+            release: Self::release,
             bequeath,
         }
     }
 
     /// # Safety
     ///
-    /// The last owner of a `Node<N, V>` calls this, and never looks at it again.
+    /// The last owner of a `Node<N, V>`'s value calls this, and never looks at it again.
     unsafe fn free(node: NonNull<Header>) {
-        // SAFETY: L1 and L3, a `Box` of this very type was leaked for it in `Ref::new`.
-        drop(unsafe { Box::from_raw(node.cast::<Self>().as_ptr()) });
+        // Also if the value's `Drop` panics. Not before it has ended, in which time anything may
+        // happen, such as the end of a scope that keeps the name.
+        let _block = Block::<N, V>(node, PhantomData);
+        // SAFETY: L1 and L3, the value is a `V`, and this was its last owner.
+        unsafe { ManuallyDrop::drop(&mut (*node.cast::<Head<V>>().as_ptr()).value) }
+    }
+
+    /// # Safety
+    ///
+    /// An owner of a `Node<N, V>`'s block calls this, and never looks at it again.
+    unsafe fn release(node: NonNull<Header>) {
+        drop(Block::<N, V>(node, PhantomData));
+    }
+}
+
+/// Ownership of a block and the name in it.
+struct Block<N, V>(NonNull<Header>, PhantomData<Node<N, V>>);
+
+impl<N, V> Drop for Block<N, V> {
+    fn drop(&mut self) {
+        // SAFETY: L1, we own a part of the block.
+        let blocks = unsafe { &self.0.as_ref().blocks };
+        blocks.set(blocks.get() - 1);
+        if blocks.get() == 0 {
+            // SAFETY: L1 and L3, a `Box` of this very type was leaked for it in `Ref::new`.
+            drop(unsafe { Box::from_raw(self.0.cast::<Node<N, V>>().as_ptr()) });
+        }
     }
 }
 
@@ -122,6 +165,7 @@ impl Ref {
         debug_assert!(vtable.name == TypeId::of::<N>() && vtable.value == TypeId::of::<V>());
         let header = Header {
             count: Cell::new(1),
+            blocks: Cell::new(1),
             home: Cell::new(Home::Nowhere),
             round: Cell::new(0),
             vtable: Cell::new(vtable),
@@ -130,7 +174,8 @@ impl Ref {
             hash: Cell::new(0),
             next: Cell::new(None),
         };
-        let node = Box::new(Node { head: Head { header, value }, name });
+        let head = Head { header, value: ManuallyDrop::new(value) };
+        let node = Box::new(Node { head, name });
         // The pointer is made from the whole block, so it may reach beyond the header.
         let node = NonNull::from(Box::leak(node));
         Ref(node.cast())
@@ -187,18 +232,14 @@ impl Ref {
 
     #[inline(always)]
     pub(super) fn is_stored(&self) -> bool {
-        matches!(self.header().home.get(), Home::Small(_) | Home::Table)
+        self.header().home.get().is_place()
     }
 
     /// The name, if it is an `N`.
     #[inline(always)]
     pub(super) fn name<N: Name>(&self) -> Option<&N> {
-        let vtable = self.header().vtable.get();
-        if vtable.name != TypeId::of::<N>() {
-            return None;
-        }
-        // SAFETY: L1 and L3, an `N` lies at this offset and stays there while we own a count.
-        Some(unsafe { self.0.byte_add(vtable.name_offset).cast::<N>().as_ref() })
+        // SAFETY: L1, we own a count.
+        unsafe { name_in(self.0) }
     }
 
     /// Whether the value is a `V`.
@@ -210,7 +251,7 @@ impl Ref {
     /// The value, if it is a `V`.
     pub(super) fn value<V: 'static>(&self) -> Option<&V> {
         // SAFETY: L1 and L3, checked just now; L4, nobody writes while we own a count.
-        self.holds::<V>().then(|| unsafe { &self.0.cast::<Head<V>>().as_ref().value })
+        self.holds::<V>().then(|| unsafe { &*self.0.cast::<Head<V>>().as_ref().value })
     }
 
     /// The same ownership with the value's type known, if it is a `V`.
@@ -227,20 +268,28 @@ impl Ref {
     #[inline(always)]
     pub(super) unsafe fn replace<V>(&self, value: V) -> V {
         // SAFETY: L3, it is a `V`; L4, no reference to it exists.
-        unsafe { (&raw mut (*self.0.cast::<Head<V>>().as_ptr()).value).replace(value) }
+        let old = unsafe {
+            (&raw mut (*self.0.cast::<Head<V>>().as_ptr()).value).replace(ManuallyDrop::new(value))
+        };
+        ManuallyDrop::into_inner(old)
     }
 
-    /// Takes the node apart.
+    /// Moves the value out and drops the rest.
     ///
     /// # Safety
     ///
-    /// The node is a `Node<N, V>` and this is its only owner (L4).
-    pub(super) unsafe fn into_parts<N: Name, V: 'static>(self) -> (N, V) {
+    /// The node is a `Node<N, V>` and this is the only owner of its value (L4).
+    pub(super) unsafe fn into_value<N: Name, V: 'static>(self) -> V {
         debug_assert!(self.count() == 1 && self.header().home.get() == Home::Nowhere);
-        // SAFETY: L1 and L3, the count goes with the block, which has this type.
-        let node = unsafe { Box::from_raw(self.into_raw().cast::<Node<N, V>>().as_ptr()) };
-        let Node { head: Head { value, .. }, name } = *node;
-        (name, value)
+        self.header().count.set(0);
+        let node = self.into_raw();
+        // SAFETY: L3, it is a `V`; L1, with a count of zero nobody drops it again.
+        let value = unsafe { (&raw const (*node.cast::<Head<V>>().as_ptr()).value).read() };
+        let value = ManuallyDrop::into_inner(value);
+        // Here and not at the end: if the name's `Drop` panics, a value that was returned already
+        // is leaked.
+        drop(Block::<N, V>(node, PhantomData));
+        value
     }
 }
 
@@ -261,6 +310,22 @@ impl Drop for Ref {
             free(self.0);
         }
     }
+}
+
+/// The name in a block, if it is an `N`.
+///
+/// # Safety
+///
+/// The block stays for as long as the reference is used.
+#[inline(always)]
+unsafe fn name_in<'a, N: Name>(node: NonNull<Header>) -> Option<&'a N> {
+    // SAFETY: L1, the caller's word.
+    let vtable = unsafe { node.as_ref() }.vtable.get();
+    if vtable.name != TypeId::of::<N>() {
+        return None;
+    }
+    // SAFETY: L3, an `N` lies at this offset.
+    Some(unsafe { node.byte_add(vtable.name_offset).cast::<N>().as_ref() })
 }
 
 /// Kept out of line: most owners are not the last.
@@ -297,5 +362,40 @@ impl<V> Clone for Held<V> {
     #[inline]
     fn clone(&self) -> Self {
         Held { node: self.node.clone(), _value: PhantomData }
+    }
+}
+
+/// Keeps a node's name where it is, and nothing of its value.
+pub(super) struct Keeper(NonNull<Header>);
+
+impl Keeper {
+    pub(super) fn new(node: &Ref) -> Keeper {
+        let blocks = &node.header().blocks;
+        blocks.set(blocks.get().checked_add(1).expect("a node is kept once, by its scope"));
+        Keeper(node.0)
+    }
+
+    fn header(&self) -> &Header {
+        // SAFETY: L1, we own a part of the block.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// The node, if it is stored.
+    pub(super) fn stored(&self) -> Option<Ref> {
+        // SAFETY: L2, what has a home is in the order list, which owns a count.
+        self.header().home.get().is_place().then(|| unsafe { Ref::share(self.0) })
+    }
+
+    pub(super) fn name<N: Name>(&self) -> Option<&N> {
+        // SAFETY: L1, we own a part of the block.
+        unsafe { name_in(self.0) }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let release = self.header().vtable.get().release;
+        // SAFETY: L1 and L3, we own a part of the block, and this is its vtable.
+        unsafe { release(self.0) }
     }
 }

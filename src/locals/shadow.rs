@@ -19,20 +19,21 @@
 use super::Locals;
 use super::exit::quietly;
 use super::name::Name;
-use super::node::{Home, Node, Ref};
+use super::node::{Home, Keeper, Node, Ref};
 
 /// What a scoped value hides. To be given to [`Locals::put_back`] of the same locals.
 #[must_use = "what was stored before stays hidden"]
 pub(crate) struct Shadow {
-    /// The node of the scoped value; `None` where storing was refused.
-    scoped: Option<Ref>,
+    /// Of the scoped value, which is as free as any other; `None` where storing was refused.
+    name: Option<Keeper>,
     /// What was stored under that name.
     old: Option<Ref>,
 }
 
 /// Nodes that are no longer needed. Dropping them may run user code.
 pub(crate) struct Removed {
-    _nodes: [Option<Ref>; 3],
+    _nodes: [Option<Ref>; 2],
+    _name: Option<Keeper>,
 }
 
 impl Shadow {
@@ -49,18 +50,19 @@ impl Locals {
         let old = self.find(&name, &mut digest);
         if self.refuses() {
             self.refuse((name, value));
-            return Shadow { scoped: None, old: None };
+            return Shadow { name: None, old: None };
         }
         let scoped = Ref::new(name, value, Node::<N, V>::PRIVATE);
+        let name = Some(Keeper::new(&scoped));
         let old = old.filter(Ref::is_stored);
         match &old {
             Some(old) => {
                 self.substitute(old, &scoped, Home::Shadowed);
-                self.enlist(scoped.clone());
+                self.enlist(scoped);
             }
-            None => self.attach::<N>(scoped.clone(), digest),
+            None => self.attach::<N>(scoped, digest),
         }
-        Shadow { scoped: Some(scoped), old }
+        Shadow { name, old }
     }
 
     /// Ends the scope: what is stored under the name now goes, what was there before comes back.
@@ -68,17 +70,16 @@ impl Locals {
     /// Runs the user's `Eq`, and perhaps `Hash`, if the scoped value was replaced or deleted. Where
     /// they panic the name counts as absent, and an old value that cannot be hashed is lost.
     pub(crate) fn put_back<N: Name>(&self, shadow: Shadow) -> Removed {
-        let Shadow { scoped: Some(scoped), old } = shadow else {
-            return Removed { _nodes: [None, None, None] };
+        let Shadow { name: Some(name), old } = shadow else {
+            return Removed { _nodes: [None, None], _name: None };
         };
         let mut digest = None;
-        let now = if scoped.is_stored() {
-            Some(scoped.clone())
-        } else {
-            attempt(|| self.find(scoped.name::<N>()?, &mut digest)).flatten()
+        let now = match name.stored() {
+            Some(scoped) => Some(scoped),
+            None => attempt(|| self.find(name.name::<N>()?, &mut digest)).flatten(),
         };
         if now.is_none() && old.is_some() && digest.is_none() {
-            digest = attempt(|| scoped.name::<N>().map(N::digest)).flatten();
+            digest = attempt(|| name.name::<N>().map(N::digest)).flatten();
         }
         // From here on no user code runs, so what `home` and `is_closed` say stays true.
         if let Some(old) = &old {
@@ -106,7 +107,7 @@ impl Locals {
         } else if let Some(now) = &now {
             drop(self.detach(now));
         }
-        Removed { _nodes: [now, old, Some(scoped)] }
+        Removed { _nodes: [now, old], _name: Some(name) }
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) fn workers() -> usize {
             .to_str()
             .and_then(|value| value.parse().ok())
             .filter(|n| (1..=MAX_WORKERS).contains(n))
-            .unwrap_or_else(|| panic!("{NAME}={value:?}: expected a number from 1 to {MAX_WORKERS}")),
+            .unwrap_or_else(|| {
+                panic!("{NAME}={value:?}: expected a number from 1 to {MAX_WORKERS}")
+            }),
     }
 }

@@ -2,8 +2,8 @@
 //! instead of waiting for threads that do not exist.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 static FORKED: AtomicBool = AtomicBool::new(false);
 
@@ -15,7 +15,8 @@ extern "C" fn in_child() {
 pub(super) fn watch() -> io::Result<()> {
     static REGISTERED: OnceLock<i32> = OnceLock::new();
     // SAFETY: the handler is a function that stores one flag.
-    let error = *REGISTERED.get_or_init(|| unsafe { libc::pthread_atfork(None, None, Some(in_child)) });
+    let error =
+        *REGISTERED.get_or_init(|| unsafe { libc::pthread_atfork(None, None, Some(in_child)) });
     if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 

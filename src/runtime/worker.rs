@@ -15,7 +15,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::mem::forget;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Once};
@@ -26,7 +25,7 @@ use crossbeam_deque::{self as deque, Steal};
 use super::shared::Shared;
 use super::timers::{TimerKey, Timers};
 use crate::stack::Pool;
-use crate::task::{Header, Remote, Signal, Started, TaskRef, Turn};
+use crate::task::{Remote, Signal, Started, TaskRef, Turn};
 
 /// Every so many turns the worker looks at what it would otherwise see last. A prime, so that it
 /// does not beat in time with a program's own rhythm.
@@ -53,8 +52,8 @@ pub(super) struct Worker {
     fresh: deque::Worker<TaskRef>,
     pool: RefCell<Pool>,
     timers: RefCell<Timers>,
-    /// The started tasks that have not ended, with the reference that each has of itself (T1).
-    started: RefCell<Vec<TaskRef>>,
+    /// The started tasks that have not ended; each knows its place.
+    started: RefCell<Vec<Started>>,
     turn: Cell<u32>,
     /// The kernel has refused a stack, and none has come free since.
     starved: Cell<bool>,
@@ -118,11 +117,8 @@ impl Worker {
         while self.turn() {}
         Remote::set_here(None);
         HERE.set(ptr::null());
-        let left = self.started.take();
-        let all_ended = left.is_empty();
-        // Their stacks hold frames, so they and all that they refer to stay as they are.
-        forget(left);
-        all_ended
+        // Where tasks are left, their stacks hold frames: they and all they refer to stay.
+        self.started.borrow().is_empty()
     }
 
     /// Runs one task, or waits until there is one. False: there will be none.
@@ -199,14 +195,14 @@ impl Worker {
             task.cancel();
         }
         // SAFETY: T2, the task came from a queue of fresh ones.
-        let bound = unsafe { task.bind(self.remote, slot) };
+        let task = unsafe { task.bind(self.remote, slot) };
         self.remote.counters().started.add(1);
         {
             let mut started = self.started.borrow_mut();
             task.list_index().set(started.len() as u32);
-            started.push(task);
+            started.push(task.listed());
         }
-        self.run_task(bound);
+        self.run_task(task);
     }
 
     /// Goes on with a task that was ready.
@@ -219,38 +215,31 @@ impl Worker {
     }
 
     #[inline]
-    fn run_task(&self, mut task: Started) {
-        loop {
-            // SAFETY: C2, T2: pinned to this worker, and in no queue.
-            match unsafe { task.resume() } {
-                Turn::Suspended(Signal::Yield) => return self.remote.push_ready(task),
-                Turn::Suspended(Signal::Park) => match task.commit_park() {
-                    Some(not_parked) => task = not_parked,
-                    None => return self.remote.counters().parked.add(1),
-                },
-                Turn::Ended(slot) => {
-                    self.pool.borrow_mut().give(slot);
-                    self.starved.set(false);
-                    return self.unlist(&task);
-                }
+    fn run_task(&self, task: Started) {
+        // SAFETY: C2, T2: pinned to this worker, and in no queue.
+        let turn = unsafe { task.resume() };
+        if let Turn::Suspended(Signal::Park) = turn {
+            return self.remote.park(task);
+        }
+        self.remote.settle_pending();
+        match turn {
+            Turn::Suspended(_) => self.remote.push_ready(task),
+            Turn::Ended(slot, index) => {
+                self.pool.borrow_mut().give(slot);
+                self.starved.set(false);
+                self.unlist(index);
             }
         }
     }
 
-    /// Lets go of a task that has ended.
+    /// Forgets a task that has ended.
     #[inline]
-    fn unlist(&self, task: &Header) {
-        let index = task.list_index().get();
-        let ended = {
-            let mut started = self.started.borrow_mut();
-            let ended = started.swap_remove(index as usize);
-            if let Some(moved) = started.get(index as usize) {
-                moved.list_index().set(index);
-            }
-            ended
-        };
-        debug_assert!(ptr::eq(&raw const *ended, task));
-        drop(ended);
+    fn unlist(&self, index: u32) {
+        let mut started = self.started.borrow_mut();
+        started.swap_remove(index as usize);
+        if let Some(moved) = started.get(index as usize) {
+            moved.list_index().set(index);
+        }
     }
 
     /// What is looked at now and then, and before sleeping.
@@ -278,6 +267,7 @@ impl Worker {
     /// Searches for work, and sleeps when there is none. False: there will be none.
     #[cold]
     fn wait_for_work(&self) -> bool {
+        self.remote.settle_pending();
         let shared = &*self.shared;
         let mut silent_since = None;
         shared.idle.start_search();

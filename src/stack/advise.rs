@@ -82,14 +82,14 @@ unsafe fn advise_at_once(advice: c_int, batch: &[iovec]) -> usize {
     // SAFETY: S5, by the caller's promise.
     let mut bytes = unsafe { process_madvise(PIDFD_SELF_THREAD, advice, batch) };
     if bytes < 0 && last_errno() == libc::EBADF {
-        // SAFETY: pidfd_open takes two numbers and touches no memory.
+        // SAFETY: S8.
         let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) } as c_int;
         if pidfd < 0 {
             return 0;
         }
         // SAFETY: S5, by the caller's promise.
         bytes = unsafe { process_madvise(pidfd, advice, batch) };
-        // SAFETY: the descriptor was opened above and nobody else has seen it.
+        // SAFETY: S8, the descriptor was opened above and nobody else has seen it.
         unsafe { libc::close(pidfd) };
     }
     let mut left = usize::try_from(bytes).unwrap_or(0);

@@ -53,7 +53,7 @@ pub(crate) fn protect_thread() -> io::Result<()> {
 
 #[cold]
 fn protect() -> io::Result<()> {
-    // SAFETY: getauxval takes a number and touches no memory of ours.
+    // SAFETY: S8.
     let frame = unsafe { libc::getauxval(AT_MINSIGSTKSZ) } as usize;
     let size = SMALLEST.max(frame + FOR_HANDLERS).next_multiple_of(PAGE);
     let active = active()?;
@@ -72,7 +72,7 @@ impl AltStack {
         let length = PAGE + size;
         let access = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        // SAFETY: a new mapping at an address of the kernel's choice harms nobody.
+        // SAFETY: S5, a new mapping.
         let mapping = unsafe { libc::mmap(ptr::null_mut(), length, access, flags, -1, 0) };
         if mapping == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
@@ -83,7 +83,9 @@ impl AltStack {
         if unsafe { libc::mprotect(mapping, PAGE, libc::PROT_NONE) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        set(&stack_t { ss_sp: stack.bottom() as *mut c_void, ss_flags: 0, ss_size: size })?;
+        let place = stack_t { ss_sp: stack.bottom() as *mut c_void, ss_flags: 0, ss_size: size };
+        // SAFETY: S5, `drop` takes it away from the kernel before it goes.
+        unsafe { set(&place)? };
         Ok(stack)
     }
 
@@ -97,7 +99,8 @@ impl AltStack {
         // Somebody else's stack, if there is one by now, is theirs to take away.
         if active.ss_flags & libc::SS_DISABLE == 0 && active.ss_sp as usize == self.bottom() {
             let none = stack_t { ss_sp: ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
-            set(&none)?;
+            // SAFETY: S8, it names no memory.
+            unsafe { set(&none)? };
         }
         Ok(())
     }
@@ -115,13 +118,16 @@ impl Drop for AltStack {
 fn active() -> io::Result<stack_t> {
     // SAFETY: S8.
     let mut active: stack_t = unsafe { mem::zeroed() };
-    // SAFETY: S8; this only asks.
+    // SAFETY: S8, this only asks.
     check(unsafe { libc::sigaltstack(ptr::null(), &mut active) })?;
     Ok(active)
 }
 
-fn set(stack: &stack_t) -> io::Result<()> {
-    // SAFETY: S5, it names a mapping that lives until `retire`, or none.
+/// # Safety
+///
+/// The memory stays until another stack, or none, is set for this thread (S5).
+unsafe fn set(stack: &stack_t) -> io::Result<()> {
+    // SAFETY: S5, by the caller's promise.
     check(unsafe { libc::sigaltstack(stack, ptr::null_mut()) })
 }
 

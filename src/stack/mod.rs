@@ -55,13 +55,15 @@
 //! - **S4, idle means empty.** Who gives a slot back has nothing alive on it. Its pages may be
 //!   thrown away, and the next owner expects nothing of their contents.
 //! - **S5, own addresses only.** System calls that change memory get ranges inside the region, or
-//!   inside a mapping that the same file made and still holds.
+//!   inside a mapping that the same file made and still holds. New mappings go where the kernel
+//!   likes, so they replace none.
 //! - **S6, the handler is bare.** In the fault handler there is arithmetic, reads of atomics that
-//!   were published before, `write`, `sigaction`, `abort`: no lock, no allocation, no thread-local.
+//!   were published before, and C functions that POSIX allows there: no lock, no allocation, no
+//!   thread-local but `errno`. What the kernel passes to it is valid until it returns.
 //! - **S7, the earlier action stays readable.** It is published before our handler can run and is
 //!   never freed.
-//! - **S8, plain C structs.** `sigaction`, `stack_t`, `rlimit` and their like are passed by pointer
-//!   to a live local of the right type; all-zero bytes are a valid value of each.
+//! - **S8, plain C calls.** They get numbers, and pointers to live locals of the right type. All-zero
+//!   bytes are a valid value of `sigaction`, `sigset_t`, `stack_t` and `rlimit`.
 
 mod advise;
 mod altstack;

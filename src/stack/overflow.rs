@@ -78,7 +78,7 @@ impl Watched {
             return;
         }
         let action = Box::into_raw(Box::new(action));
-        // Release: pairs with the Acquire in `pass_on`.
+        // Release: pairs with the Acquire in `earlier_action`.
         self.earlier.store(action, Ordering::Release);
     }
 }
@@ -103,7 +103,7 @@ fn swap_action(signal: c_int, action: Option<&sigaction>) -> io::Result<sigactio
     let new = action.map_or(ptr::null(), ptr::from_ref);
     // SAFETY: S8.
     let mut old: sigaction = unsafe { mem::zeroed() };
-    // SAFETY: S8; the only handler ever installed here obeys S6.
+    // SAFETY: S8, and the only handler that is ever installed here obeys S6.
     match unsafe { libc::sigaction(signal, new, &mut old) } {
         0 => Ok(old),
         _ => Err(io::Error::last_os_error()),
@@ -111,21 +111,22 @@ fn swap_action(signal: c_int, action: Option<&sigaction>) -> io::Result<sigactio
 }
 
 extern "C" fn on_fault(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    // SAFETY: the kernel passes a valid siginfo_t and ucontext_t to an SA_SIGINFO handler.
+    // SAFETY: S6, the kernel's siginfo_t and ucontext_t.
     let (info_ref, registers) =
         unsafe { (&*info, &(*context.cast::<ucontext_t>()).uc_mcontext.gregs) };
     let stack_pointer = registers[libc::REG_RSP as usize] as usize;
     if let Some(place) = overflowed(info_ref, stack_pointer) {
         report(&place);
-        // SAFETY: abort may be called anywhere, in a signal handler too.
+        // SAFETY: S6, abort is allowed here.
         unsafe { libc::abort() };
     }
-    // SAFETY: the C library's errno is a valid place as long as the thread lives.
+    // SAFETY: S6, errno is there as long as the thread.
     let errno = unsafe { libc::__errno_location() };
-    // SAFETY: as above. The interrupted code must find its errno again.
+    // SAFETY: S6, as above. The interrupted code must find its errno again.
     let saved = unsafe { *errno };
-    pass_on(signal, info, context);
-    // SAFETY: as above.
+    // SAFETY: S6, these are the handler's own arguments.
+    unsafe { pass_on(signal, info, context) };
+    // SAFETY: S6, as above.
     unsafe { *errno = saved };
 }
 
@@ -135,7 +136,7 @@ fn overflowed(info: &siginfo_t, stack_pointer: usize) -> Option<Place> {
     if info.si_code <= 0 {
         return None;
     }
-    // SAFETY: a fault's siginfo_t carries an address.
+    // SAFETY: S6, and a fault's siginfo_t carries an address.
     let addr = unsafe { info.si_addr() } as usize;
     let place = slot::place_of(addr)?;
     let below = place.start - place.class.slot_size();
@@ -157,7 +158,7 @@ fn report(place: &Place) {
     line.push_str(")\n");
     let mut rest = line.as_bytes();
     while !rest.is_empty() {
-        // SAFETY: the bytes are a live local's.
+        // SAFETY: S8, the bytes are a live local's.
         let written = unsafe { libc::write(libc::STDERR_FILENO, rest.as_ptr().cast(), rest.len()) };
         match usize::try_from(written) {
             Ok(count) if count > 0 => rest = &rest[count..],
@@ -169,8 +170,12 @@ fn report(place: &Place) {
 }
 
 /// Does what would have happened had we never come.
-fn pass_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    // SAFETY: the kernel's siginfo_t, as in `on_fault`.
+///
+/// # Safety
+///
+/// Inside the handler, with its arguments (S6).
+unsafe fn pass_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: S6, by the caller's promise.
     let code = unsafe { (*info).si_code };
     // Will the instruction fault once more when we return?
     let faults_again = code > 0 && !(signal == libc::SIGBUS && code == BUS_MCEERR_AO);
@@ -181,11 +186,12 @@ fn pass_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
         libc::SIG_DFL | libc::SIG_IGN => {
             let _ = swap_action(signal, Some(&default_action()));
             if !faults_again {
-                // SAFETY: raise is async-signal-safe. The signal is blocked until we return.
+                // SAFETY: S6, raise is allowed here. The signal is blocked until we return.
                 unsafe { libc::raise(signal) };
             }
         }
-        _ => call(&earlier, signal, info, context),
+        // SAFETY: S7, neither SIG_DFL nor SIG_IGN: a handler.
+        _ => unsafe { call(&earlier, signal, info, context) },
     }
 }
 
@@ -199,13 +205,17 @@ fn earlier_action(signal: c_int) -> sigaction {
 
 /// Calls an earlier handler with the signal mask that it has asked for. The mask from before comes
 /// back with the return from ours.
-fn call(earlier: &sigaction, signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    // SAFETY: S8; pthread_sigmask is async-signal-safe.
+///
+/// # Safety
+///
+/// Inside our handler, with its arguments (S6); `earlier` holds a function (S7).
+unsafe fn call(earlier: &sigaction, signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: S8, and S6 allows it.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &earlier.sa_mask, ptr::null_mut()) };
     if earlier.sa_flags & libc::SA_NODEFER != 0 {
         // SAFETY: S8.
         let mut this: libc::sigset_t = unsafe { mem::zeroed() };
-        // SAFETY: S8; both are async-signal-safe.
+        // SAFETY: S8, and S6 allows both.
         unsafe {
             libc::sigaddset(&mut this, signal);
             libc::pthread_sigmask(libc::SIG_UNBLOCK, &this, ptr::null_mut());
@@ -218,12 +228,12 @@ fn call(earlier: &sigaction, signal: c_int, info: *mut siginfo_t, context: *mut 
     }
     if earlier.sa_flags & libc::SA_SIGINFO != 0 {
         type WithInfo = extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
-        // SAFETY: S7, whoever set SA_SIGINFO gave a function of this type.
+        // SAFETY: S7, a handler, and whoever set SA_SIGINFO gave one of this type.
         let handler = unsafe { mem::transmute::<usize, WithInfo>(earlier.sa_sigaction) };
         handler(signal, info, context);
     } else {
         type Plain = extern "C" fn(c_int);
-        // SAFETY: S7, without SA_SIGINFO, and neither SIG_DFL nor SIG_IGN: a function of this type.
+        // SAFETY: S7, a handler, and without SA_SIGINFO it is of this type.
         let handler = unsafe { mem::transmute::<usize, Plain>(earlier.sa_sigaction) };
         handler(signal);
     }

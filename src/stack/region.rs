@@ -137,7 +137,8 @@ impl Cursor {
         let mut count = self.chunk.min(largest).min(capacity - self.ready);
         let start = slot::start_of(class, self.ready);
         // Where the kernel counts bytes (ulimit -d, strict overcommit), a smaller chunk may pass.
-        while let Err(errno) = open(start..start + count * size) {
+        // SAFETY: S5, these slots are inside the region and not issued.
+        while let Err(errno) = unsafe { open(start..start + count * size) } {
             if count == 1 {
                 return Err(refused(class, "mprotect", errno));
             }
@@ -167,9 +168,14 @@ impl Cursor {
     }
 }
 
-fn open(range: Range<usize>) -> Result<(), c_int> {
+/// Makes memory readable and writable.
+///
+/// # Safety
+///
+/// The range is whole slots that nobody owns yet (S5).
+unsafe fn open(range: Range<usize>) -> Result<(), c_int> {
     let access = libc::PROT_READ | libc::PROT_WRITE;
-    // SAFETY: S5, the range is inside the region and not issued.
+    // SAFETY: S5, by the caller's promise.
     match unsafe { libc::mprotect(range.start as *mut c_void, range.len(), access) } {
         0 => Ok(()),
         _ => Err(last_errno()),
@@ -199,7 +205,7 @@ fn map(span_shift: usize) -> Result<usize, c_int> {
     let length = Class::COUNT << span_shift;
     let align = LARGEST_ALIGN.min(1 << span_shift);
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    // SAFETY: a new mapping at an address of the kernel's choice harms nobody.
+    // SAFETY: S5, a new mapping.
     let mapped =
         unsafe { libc::mmap(ptr::null_mut(), length + align, libc::PROT_NONE, flags, -1, 0) };
     if mapped == libc::MAP_FAILED {

@@ -15,6 +15,8 @@ use std::sync::{Mutex, PoisonError};
 /// Blocks of these many lines of 64 bytes are kept; anything else goes to the allocator.
 const KEPT_LINES: usize = 8;
 const LINE: usize = 64;
+/// What the allocator aligns to by itself; to ask for more would cost it a line a block.
+const ALIGN: usize = 16;
 /// Blocks that move between a magazine and the depot at once.
 const BATCH: usize = 64;
 /// The most that the depot keeps, over all sizes.
@@ -66,7 +68,7 @@ thread_local! {
 #[inline]
 fn kept_index(layout: Layout) -> Option<usize> {
     // A sanitizer wants to see every block go.
-    if cfg!(feature = "sanitizer") || layout.align() > LINE {
+    if cfg!(feature = "sanitizer") || layout.align() > ALIGN {
         return None;
     }
     let index = layout.size().div_ceil(LINE) - 1;
@@ -74,7 +76,7 @@ fn kept_index(layout: Layout) -> Option<usize> {
 }
 
 fn kept_layout(index: usize) -> Layout {
-    Layout::from_size_align((index + 1) * LINE, LINE).expect("a few lines")
+    Layout::from_size_align((index + 1) * LINE, ALIGN).expect("a few lines")
 }
 
 /// Runs `f` on the calling thread's magazine, unless the thread is past having one.

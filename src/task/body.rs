@@ -7,10 +7,11 @@ use std::fmt;
 use std::mem::{ManuallyDrop, needs_drop, offset_of};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr::{self, NonNull};
+use std::sync::atomic::AtomicPtr;
 
 use super::block;
 use super::handle::JoinHandle;
-use super::header::{Header, TaskRef, VTable, drop_header};
+use super::header::{Header, TaskRef, VTable, Waiter, drop_header};
 use super::state::State;
 use crate::id::Id;
 use crate::stack::Class;
@@ -117,9 +118,9 @@ where
                     outcome: offset_of!(Task<F, T>, content),
                 }
             },
-            owner: Cell::new(None),
+            owner: AtomicPtr::new(ptr::null_mut()),
             link: Cell::new(ptr::null_mut()),
-            waiter: UnsafeCell::new(None),
+            waiter: UnsafeCell::new(Waiter::Nobody),
             stage: Cell::new(ptr::null_mut()),
             id: Id::next(),
             name: options.name,

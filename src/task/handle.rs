@@ -3,13 +3,14 @@
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use super::body::{JoinError, Outcome};
-use super::header::TaskRef;
-use super::park::{self, current_task};
-use super::state::DONE;
+use super::header::{TaskRef, Waiter, free};
+use super::park::{self, Current, current_task};
+use super::state::{DONE, Detach, JOINER, RELEASED};
 use crate::id::Id;
 
 /// The right to wait for a coroutine and to take its value, as [`std::thread::JoinHandle`].
@@ -24,7 +25,8 @@ use crate::id::Id;
 /// assert_eq!(handle.join().unwrap(), 42);
 /// ```
 pub struct JoinHandle<T> {
-    task: TaskRef,
+    /// Counted; `drop` gives it up, and nothing else.
+    task: ManuallyDrop<TaskRef>,
     taken: bool,
     value: PhantomData<T>,
 }
@@ -38,7 +40,7 @@ impl<T> Unpin for JoinHandle<T> {}
 
 impl<T> JoinHandle<T> {
     pub(super) fn new(task: TaskRef) -> JoinHandle<T> {
-        JoinHandle { task, taken: false, value: PhantomData }
+        JoinHandle { task: ManuallyDrop::new(task), taken: false, value: PhantomData }
     }
 
     /// Waits until the coroutine has ended and its cleanup is over, and gives its value. Suspends
@@ -57,40 +59,52 @@ impl<T> JoinHandle<T> {
     /// ```
     #[inline]
     pub fn join(mut self) -> Result<T, JoinError> {
-        if !self.task.state.load().has(DONE) {
-            if let Err(error) = self.wait_for_end() {
-                return Err(error);
+        if !self.task.is_done() {
+            match current_task() {
+                Some(me) if me.as_ptr() == self.task.as_ptr() => {
+                    let message = format!("coroutine {} joined itself", me.id());
+                    return Err(JoinError::Panicked(Box::new(message)));
+                }
+                Some(me) => self.join_as_task(&me),
+                None => self.join_as_thread(),
             }
         }
         // SAFETY: done, and taken nowhere else.
         unsafe { self.take() }
     }
 
-    fn wait_for_end(&mut self) -> Result<(), JoinError> {
-        let waker = match current_task() {
-            Some(me) if me.as_ptr() == self.task.as_ptr() => {
-                let message = format!("coroutine {} joined itself", me.id());
-                return Err(JoinError::Panicked(Box::new(message)));
-            }
-            Some(me) => me.waker(),
-            None => park::thread_waker(),
-        };
-        if !self.register(waker) {
-            while !self.task.state.load().has(DONE) {
+    #[inline]
+    fn join_as_task(&self, me: &Current) {
+        // Before it is done it cannot be told from one that is, so the cell is filled first.
+        let owner = me.owner().expect("a task that runs has an owner");
+        if !self.register(Waiter::Task(me.as_ptr(), owner), JOINER) {
+            return;
+        }
+        let registration = Registration { task: &self.task, me };
+        while !self.task.is_done() {
+            me.park();
+        }
+        drop(registration);
+    }
+
+    #[cold]
+    fn join_as_thread(&self) {
+        if self.register(Waiter::Waker(park::thread_waker()), 0) {
+            while !self.task.is_done() {
                 park::park();
             }
         }
-        Ok(())
     }
 
-    /// Asks for `waker` to be woken at the end. True: that has come already.
+    /// Asks for `waiter` to be told of the end. False: that has come already.
     #[inline]
-    fn register(&mut self, waker: Waker) -> bool {
-        // SAFETY: T6, WAITER is clear: we are the only handle, and `poll` has cleared it.
-        let before = unsafe { (*self.task.waiter.get()).replace(waker) };
-        let done = !self.task.state.set_waiter();
+    fn register(&self, waiter: Waiter, also: usize) -> bool {
+        // SAFETY: T6, WAITER is clear: this is the only handle, `join` registers once, and `poll`
+        // has taken the cell back.
+        let before = unsafe { self.task.waiter.get().replace(waiter) };
+        let registered = self.task.state.set_waiter(also);
         drop(before);
-        done
+        registered
     }
 
     /// Takes the outcome out of the block.
@@ -169,7 +183,7 @@ impl<T> JoinHandle<T> {
     /// parked.join().unwrap();
     /// ```
     pub fn handle(&self) -> Handle {
-        Handle { task: self.task.clone() }
+        Handle { task: TaskRef::clone(&self.task) }
     }
 }
 
@@ -182,10 +196,10 @@ impl<T> Future for JoinHandle<T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(!self.taken, "a JoinHandle was polled after it was ready");
         let state = &self.task.state;
-        let done = state.load().has(DONE)
-            || !state.clear_waiter()
-            || self.register(context.waker().clone());
-        if !done {
+        if !state.load().has(DONE)
+            && state.clear_waiter()
+            && self.register(Waiter::Waker(context.waker().clone()), 0)
+        {
             return Poll::Pending;
         }
         // SAFETY: done, and not taken before.
@@ -196,9 +210,37 @@ impl<T> Future for JoinHandle<T> {
 impl<T> Drop for JoinHandle<T> {
     #[inline]
     fn drop(&mut self) {
-        if !self.taken && !self.task.state.detach() {
-            // SAFETY: T5, COMPLETE is set, so the outcome is the handle's to drop.
-            drop(unsafe { self.outcome().read() });
+        let task = self.task.as_ptr();
+        if !self.taken {
+            match self.task.state.detach() {
+                Detach::Detached => return,
+                // SAFETY: T1, the handle's reference is the last.
+                Detach::LastReference => return unsafe { free(task) },
+                // SAFETY: T5, COMPLETE is set, so the outcome is the handle's to drop.
+                Detach::OutcomeLeft => drop(unsafe { self.take() }),
+            }
+        }
+        // SAFETY: the handle's reference, which is given up nowhere else.
+        drop(unsafe { TaskRef::from_raw(task) });
+    }
+}
+
+/// That a task waits for another, borrowed (T7): it does not leave before the other has let go of
+/// it, even when it is unwound.
+struct Registration<'a> {
+    task: &'a TaskRef,
+    me: &'a Current,
+}
+
+impl Drop for Registration<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.task.state.load().has(RELEASED) || self.task.state.clear_waiter() {
+            return;
+        }
+        // The other runs on another worker and is between its last two steps.
+        while !self.task.state.load().has(RELEASED) {
+            self.me.step_aside();
         }
     }
 }

@@ -5,11 +5,12 @@ use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use super::remote::Remote;
-use super::state::{CANCEL, DONE, State};
 use super::stage::Stage;
+use super::state::{CANCEL, DONE, State};
 use crate::id::Id;
 use crate::stack::Class;
 
@@ -28,12 +29,12 @@ pub(super) struct VTable {
 pub(crate) struct Header {
     pub(super) state: State,
     pub(super) vtable: &'static VTable,
-    /// The worker that the task is pinned to once started (T4).
-    pub(super) owner: Cell<Option<&'static Remote>>,
+    /// The worker that the task is pinned to once started; null before (T4).
+    pub(super) owner: AtomicPtr<Remote>,
     /// The next task in an inbox; of whoever has the task in its queue (T2).
     pub(super) link: Cell<*mut Header>,
     /// Who waits for the end (T6).
-    pub(super) waiter: UnsafeCell<Option<Waker>>,
+    pub(super) waiter: UnsafeCell<Waiter>,
     /// The engine, while the task has a stack; of the worker and the task itself.
     pub(super) stage: Cell<*mut Stage>,
     pub(super) id: Id,
@@ -62,11 +63,21 @@ impl Header {
 
     #[inline]
     fn notify(&self, also: usize) {
+        if also == 0 && self.owner().is_some_and(|owner| owner.unpark_pending(self)) {
+            return;
+        }
         if self.state.notify(also) {
-            let owner = self.owner.get().expect("a parked task has an owner");
+            let owner = self.owner().expect("a parked task has an owner");
             // SAFETY: T2, the task is parked, so it is in no queue and on no worker.
             owner.enqueue(unsafe { Started::from_raw(ptr::from_ref(self).cast_mut()) });
         }
+    }
+
+    /// The worker that the task is pinned to, if it was started.
+    #[inline]
+    pub(super) fn owner(&self) -> Option<&'static Remote> {
+        // SAFETY: W1. Relaxed: T4.
+        unsafe { self.owner.load(Ordering::Relaxed).as_ref() }
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
@@ -130,10 +141,10 @@ impl TaskRef {
     pub(crate) fn discard(self) {
         self.cancel();
         // SAFETY: the task is fresh and was taken from its queue, so its content is ours; `run`
-        // drops the closure of a cancelled task, on whatever stack.
+        // drops the closure of a cancelled task, on whatever stack. `finish` takes our reference.
         unsafe {
             (self.vtable.run)(self.as_ptr().cast());
-            super::stage::finish(self.as_ptr());
+            super::stage::finish(self.into_raw().cast_mut());
         }
     }
 
@@ -174,13 +185,13 @@ impl Drop for TaskRef {
     fn drop(&mut self) {
         if self.state.drop_reference() {
             // SAFETY: T1, it was the last reference.
-            unsafe { (self.vtable.free)(self.0) };
+            unsafe { free(self.as_ptr()) };
         }
     }
 }
 
 /// A started task, in the hands of its worker or of a queue that leads there. Not a counted
-/// reference: the worker's list of started tasks holds one for as long as this can exist (T1).
+/// reference: a task that has not ended holds one of itself (T1).
 pub(crate) struct Started(NonNull<Header>);
 
 // SAFETY: T2, it moves from whoever unparks the task to its worker, and no two exist.
@@ -200,6 +211,12 @@ impl Started {
     pub(super) fn into_raw(self) -> *mut Header {
         self.0.as_ptr()
     }
+
+    /// The same task once more, for the worker's list.
+    #[inline]
+    pub(crate) fn listed(&self) -> Started {
+        Started(self.0)
+    }
 }
 
 impl Deref for Started {
@@ -207,9 +224,18 @@ impl Deref for Started {
 
     #[inline]
     fn deref(&self) -> &Header {
-        // SAFETY: T1, the worker's list holds a reference.
+        // SAFETY: T1, the task has not ended.
         unsafe { self.0.as_ref() }
     }
+}
+
+/// Who waits for a task's end.
+pub(super) enum Waiter {
+    Nobody,
+    /// A task that joins, borrowed (T7), and the worker that it is pinned to.
+    Task(*const Header, &'static Remote),
+    /// Anybody else.
+    Waker(Waker),
 }
 
 /// How [`TaskRef::waker`] works.
@@ -232,6 +258,17 @@ static WAKER: RawWakerVTable = RawWakerVTable::new(
         drop(unsafe { TaskRef::from_raw(header.cast()) });
     },
 );
+
+/// Frees a task's block.
+///
+/// # Safety
+///
+/// No reference is left but one, which is the caller's (T1).
+#[inline]
+pub(super) unsafe fn free(header: *mut Header) {
+    // SAFETY: the caller's word.
+    unsafe { ((*header).vtable.free)(NonNull::new_unchecked(header)) };
+}
 
 /// Frees the head of a block; the closure or outcome behind it is gone.
 ///

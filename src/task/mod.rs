@@ -19,7 +19,7 @@ pub use handle::{Handle, JoinHandle, current};
 pub use park::{park, yield_now};
 
 pub(crate) use body::{Options, spawn};
-pub(crate) use header::{Header, Started, TaskRef};
+pub(crate) use header::{Started, TaskRef};
 pub(crate) use park::{Current, current_task};
 pub(crate) use remote::{Remote, Woken};
 pub(crate) use stage::{Signal, Turn};

@@ -66,6 +66,13 @@ impl Current {
         self.deliver_cancel();
     }
 
+    /// Lets others go first, whatever is asked of the task meanwhile.
+    #[cold]
+    pub(super) fn step_aside(&self) {
+        // SAFETY: it is the calling code's task.
+        unsafe { self.switch_out(Signal::Yield) };
+    }
+
     #[inline]
     fn deliver_cancel(&self) {
         if self.state.load().has(CANCEL) {

@@ -8,12 +8,23 @@
 //!
 //! - **W1** A `Remote` is never freed. It is leaked when made and used again by later workers, so
 //!   it may be touched at any time; a late wake-up reaches a stranger, who finds nothing to do.
-//! - **W2** `ready` and the parker are touched by the worker's own thread only.
+//! - **W2** `ready`, `pending` and the parker are touched by the worker's own thread only.
 //!
 //! The inbox is a stack of tasks linked through their headers, pushed by anyone, emptied by its
 //! worker with one swap and then turned round, so tasks leave it in the order in which they came.
 //! (R. K. Treiber, "Systems programming: coping with parallelism", 1986; to take the whole stack at
 //! once leaves no room for the ABA problem.)
+//!
+//! # Parking late
+//!
+//! To make a park visible and to undo it are two locked instructions, and a third for the unpark. But
+//! a task can only go on where it is pinned, so nobody but its worker needs to know at once that it
+//! is parked: until the worker makes it visible, a token is left by others as with a running task,
+//! and found when it does. So a worker keeps the task that parked last *pending*, and makes the park
+//! visible only when another task has had its turn, or before it sleeps. If that other task unparks
+//! it, as in a join, a channel or a ping-pong, the worker just moves it to its queue.
+//!
+//! - **W4** The pending task is parked for its worker, and running for all others. It is in no queue.
 //!
 //! # No wake-up is lost
 //!
@@ -61,6 +72,8 @@ pub(crate) struct Remote {
     unparker: Unparker,
     parker: UnsafeCell<Parker>,
     ready: UnsafeCell<VecDeque<Started>>,
+    /// The task that parked last, while its park is not visible (W4).
+    pending: Cell<*mut Header>,
     counters: Counters,
 }
 
@@ -119,6 +132,7 @@ impl Remote {
             unparker: parker.unparker().clone(),
             parker: UnsafeCell::new(parker),
             ready: UnsafeCell::new(VecDeque::new()),
+            pending: Cell::new(ptr::null_mut()),
             counters: Counters::default(),
         }));
         ALL.lock().unwrap_or_else(PoisonError::into_inner).push(remote);
@@ -187,6 +201,46 @@ impl Remote {
         unsafe { (*self.ready.get()).pop_front() }
     }
 
+    /// Parks a task of this worker that has just switched away. Only on the worker's own thread.
+    #[inline]
+    pub(crate) fn park(&self, task: Started) {
+        debug_assert!(self.is_here());
+        self.settle(self.pending.replace(task.into_raw()));
+    }
+
+    /// Makes the pending park visible. Only on the worker's own thread.
+    #[inline]
+    pub(crate) fn settle_pending(&self) {
+        self.settle(self.pending.replace(ptr::null_mut()));
+    }
+
+    #[inline]
+    fn settle(&self, task: *mut Header) {
+        if !task.is_null() {
+            // SAFETY: W4, it is in no queue and has not ended.
+            self.make_visible(unsafe { Started::from_raw(task) });
+        }
+    }
+
+    fn make_visible(&self, task: Started) {
+        match task.commit_park() {
+            None => self.counters.parked.add(1),
+            Some(notified) => self.push_ready(notified),
+        }
+    }
+
+    /// Unparks the task if it is pending, and if the calling thread is its worker. False: it is not.
+    #[inline]
+    pub(super) fn unpark_pending(&self, task: &Header) -> bool {
+        if !self.is_here() || !ptr::eq(self.pending.get(), task) {
+            return false;
+        }
+        self.pending.set(ptr::null_mut());
+        // SAFETY: W4, it is in no queue and has not ended.
+        self.push_ready(unsafe { Started::from_raw(ptr::from_ref(task).cast_mut()) });
+        true
+    }
+
     #[cold]
     fn push_inbox(&'static self, task: Started) {
         let task = task.into_raw();
@@ -195,12 +249,8 @@ impl Remote {
             // SAFETY: T2, the task is in no queue but this one, so its link is ours.
             unsafe { (*task).link.set(head) };
             // Release: pairs with the swap in `empty_inbox`.
-            match self.inbox.compare_exchange_weak(
-                head,
-                task,
-                Ordering::Release,
-                Ordering::Relaxed,
-            ) {
+            match self.inbox.compare_exchange_weak(head, task, Ordering::Release, Ordering::Relaxed)
+            {
                 Ok(_) => break,
                 Err(now) => head = now,
             }

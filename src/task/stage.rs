@@ -16,10 +16,11 @@ use std::cell::Cell;
 use std::mem::{MaybeUninit, size_of};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
 
-use super::header::{Header, Started, TaskRef};
+use super::header::{Header, Started, TaskRef, Waiter, free};
 use super::remote::Remote;
-use super::state::PARKED;
+use super::state::{Finish, PARKED};
 use crate::coroutine::{Engine, Switch};
 use crate::goexit;
 use crate::record::{Record, record_below};
@@ -38,6 +39,8 @@ pub(crate) enum Signal {
 pub(crate) struct Stage {
     engine: Engine<(), Signal>,
     switch: Cell<*const Switch<(), Signal>>,
+    /// Where the worker lists the task, once it has ended.
+    index: Cell<u32>,
     slot: Slot,
 }
 
@@ -47,8 +50,9 @@ const RESERVE: usize = size_of::<Stage>().next_multiple_of(16);
 pub(crate) enum Turn {
     /// It has switched back.
     Suspended(Signal),
-    /// It has ended, and this was its stack.
-    Ended(Slot),
+    /// It has ended, and with it its block, as far as the worker is concerned. This was its stack,
+    /// and its index in the worker's list.
+    Ended(Slot, u32),
 }
 
 impl TaskRef {
@@ -58,34 +62,39 @@ impl TaskRef {
     ///
     /// The task is fresh, and the caller took it from its queue.
     #[inline]
-    pub(crate) unsafe fn bind(&self, owner: &'static Remote, slot: Slot) -> Started {
+    pub(crate) unsafe fn bind(self, owner: &'static Remote, slot: Slot) -> Started {
         debug_assert!(owner.is_here() && self.stage.get().is_null());
         let stage = record_below(slot.ceiling()).cast::<u8>().wrapping_sub(RESERVE);
         let stage = stage.cast_mut().cast::<Stage>();
         let header = self.as_ptr();
         let record = Record::of_coroutine(self.id, header.cast_const().cast(), self.name());
         let body = move |record: NonNull<Record>, switch: &Switch<(), Signal>, ()| {
-            // SAFETY: C1, T1: the stage lies above us, and our worker holds the task.
+            // SAFETY: C1, T1: stage and record lie above us, and the task holds itself.
             unsafe {
                 (*stage).switch.set(switch);
                 goexit::enter(record.as_ptr(), header.cast(), (*header).vtable.run);
+                // The last that the worker needs of the block, which may go before it is back.
+                (*stage).index.set((*header).index.get());
                 finish(header);
+                (*record.as_ptr()).retire();
             }
         };
         // SAFETY: C1, the slot is ours until the engine is done; `resume` releases it then.
         unsafe {
             let (engine, _) = Engine::new(&slot, RESERVE, record, body);
-            stage.write(Stage { engine, switch: Cell::new(std::ptr::null()), slot });
+            let switch = Cell::new(std::ptr::null());
+            stage.write(Stage { engine, switch, index: Cell::new(0), slot });
         }
-        self.owner.set(Some(owner));
+        self.owner.store(std::ptr::from_ref(owner).cast_mut(), Ordering::Relaxed);
         self.stage.set(stage);
+        // The reference stays the task's own, until `finish` gives it up (T1).
         // SAFETY: just started, and in no queue.
-        unsafe { Started::from_raw(header) }
+        unsafe { Started::from_raw(self.into_raw().cast_mut()) }
     }
 }
 
 impl Started {
-    /// Runs the task until it switches back or ends.
+    /// Runs the task until it switches back or ends; then this is not to be used again.
     ///
     /// # Safety
     ///
@@ -97,11 +106,10 @@ impl Started {
         match unsafe { (*stage).engine.resume(()) } {
             Some(signal) => Turn::Suspended(signal),
             None => {
-                self.stage.set(std::ptr::null_mut());
                 // SAFETY: C1, the engine is done; the stage is moved out of the slot before the
                 // slot is given to anyone.
-                let Stage { slot, .. } = unsafe { stage.read() };
-                Turn::Ended(slot)
+                let Stage { slot, index, .. } = unsafe { stage.read() };
+                Turn::Ended(slot, index.get())
             }
         }
     }
@@ -111,7 +119,7 @@ impl Started {
     /// The worker's half of parking, after the switch. `Some`: a token came first, and the task
     /// goes on. Otherwise whoever unparks it has it from here on (T2).
     #[inline]
-    pub(crate) fn commit_park(self) -> Option<Started> {
+    pub(super) fn commit_park(self) -> Option<Started> {
         (!self.state.commit_park()).then_some(self)
     }
 
@@ -139,25 +147,67 @@ impl Header {
     }
 }
 
-/// The last thing that runs on a task's stack: the cleanup is over, whoever joins is told. This
-/// happens here and not on the worker's stack, because a waker may be anybody's code.
+/// The last thing that runs on a task's stack: the cleanup is over, whoever joins is told, and the
+/// task lets go of its block. This happens here and not on the worker's stack, because a waker may
+/// be anybody's code.
 ///
 /// # Safety
 ///
-/// Called on the stack of this task.
+/// Called on the stack of this task, or for a task that was never started; the task's own reference
+/// is the caller's to give away.
 #[inline]
 pub(super) unsafe fn finish(header: *mut Header) {
-    // SAFETY: T1, our worker holds a reference.
-    let header = unsafe { &*header };
-    if let Some(owner) = header.owner.get() {
+    // SAFETY: T1, the task's own reference.
+    let task = unsafe { &*header };
+    if let Some(owner) = task.owner() {
         owner.counters().ended.add(1);
     }
-    if header.state.finish() {
-        // SAFETY: T6, the cell is ours.
-        let waiter = unsafe { (*header.waiter.get()).take() };
-        if let Some(waiter) = waiter {
-            // A waker that panics is reported by the panic hook; the task is done all the same.
-            let _ = catch_unwind(AssertUnwindSafe(|| waiter.wake()));
+    let last = match task.state.finish_unwaited() {
+        Finish::Released => false,
+        Finish::LastReference => true,
+        Finish::WaiterSet => {
+            task.tell_waiter();
+            task.state.release()
+        }
+        Finish::JoinerSet => {
+            task.tell_joiner();
+            task.state.release()
+        }
+    };
+    if last {
+        // SAFETY: T1, it was the last reference.
+        unsafe { free(header) };
+    }
+}
+
+impl Header {
+    #[inline]
+    fn tell_joiner(&self) {
+        // SAFETY: T7, a joiner that takes the cell back leaves it as it is.
+        match unsafe { &*self.waiter.get() } {
+            Waiter::Task(joiner, owner) if owner.is_here() => {
+                // Its worker is running us, so it can neither leave nor see that it was told too
+                // early: DONE comes with RELEASED.
+                // SAFETY: T7, neither has it taken the cell back, for WAITER is set.
+                unsafe { (**joiner).unpark() };
+            }
+            _ => self.tell_waiter(),
+        }
+    }
+
+    #[cold]
+    fn tell_waiter(&self) {
+        if self.state.finish() {
+            // SAFETY: T6, the cell is ours.
+            match unsafe { self.waiter.get().replace(Waiter::Nobody) } {
+                Waiter::Nobody => {}
+                // SAFETY: T7, not released.
+                Waiter::Task(joiner, _) => unsafe { (*joiner).unpark() },
+                // A waker that panics is reported by the panic hook; the task is done all the same.
+                Waiter::Waker(waker) => {
+                    let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+                }
+            }
         }
     }
 }

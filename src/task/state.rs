@@ -15,23 +15,30 @@
 //!                 switch  v |
 //!                       parked ----> queued        NOTIFIED set by `unpark`, which queues it
 //!
-//!   running ----> done    DONE set, once its cleanup is over
+//!   running ----> done ----> released    DONE set, once its cleanup is over; RELEASED set, once
+//!                                        whoever joins was told
 //! ```
+//!
+//! A park that is undone at once by code of the same worker, as most are, does not show in the word
+//! at all: see [`remote`](super::remote) on parking late.
 //!
 //! # Rules
 //!
 //! - **T1** A reference keeps the block alive. A task holds one of itself from its spawning until
-//!   its worker has let go of its stack; a handle and a waker hold one each.
+//!   the last thing that runs on its stack lets go of it; a handle and a waker hold one each.
 //! - **T2** Whoever turns PARKED without NOTIFIED into PARKED with NOTIFIED queues the task, and
 //!   nobody else does. So a task is in one queue at most.
 //! - **T3** PARKED is set and cleared by the task's worker only, and set only after the switch away
 //!   from its stack. So whoever sees it set may have the task run at once.
-//! - **T4** `owner` is written before the task first runs and is read by others only after they
-//!   have seen PARKED, which its worker set with release.
+//! - **T4** `owner` is written before the task first runs, and never again. Others rely on it only
+//!   after they have seen PARKED, which its worker set with release.
 //! - **T5** The outcome is written by the task itself, before COMPLETE and DONE. With COMPLETE set
 //!   while HANDLE is, it belongs to the handle; otherwise to the task.
 //! - **T6** The waiter cell belongs to the handle while WAITER is clear and DONE was not seen, and
 //!   to the finishing task from the moment that its DONE meets a WAITER that is set.
+//! - **T7** A task that joins another leaves its bare address in that one's waiter cell, not a
+//!   counted reference, and sets JOINER with WAITER. So it stays until the other is RELEASED, or
+//!   until it has taken the cell back, and in either case it leaves the cell as it is.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -47,10 +54,14 @@ pub(super) const COMPLETE: usize = 1 << 3;
 pub(super) const DONE: usize = 1 << 4;
 /// A join handle exists. Once cleared, never set.
 pub(super) const HANDLE: usize = 1 << 5;
-/// The waiter cell holds the waker of whoever joins.
+/// Somebody waits for the end: the waiter cell says who.
 pub(super) const WAITER: usize = 1 << 6;
+/// The task touches neither its block nor its waiter any more. Once set, never cleared.
+pub(super) const RELEASED: usize = 1 << 7;
+/// Beside WAITER: it is a task that joins (T7). Once set, never cleared.
+pub(super) const JOINER: usize = 1 << 8;
 /// One reference.
-const REFERENCE: usize = 1 << 7;
+const REFERENCE: usize = 1 << 9;
 
 /// Beyond this many references somebody leaks them in a loop; the process stops, as `Arc` does.
 const MAX_REFERENCES: usize = usize::MAX / 2;
@@ -77,6 +88,30 @@ impl Snapshot {
     fn sole_reference(self) -> bool {
         self.0 < 2 * REFERENCE
     }
+}
+
+/// What [`State::finish_unwaited`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Finish {
+    /// The task is done and released.
+    Released,
+    /// No reference but the task's own is left: the caller frees the block.
+    LastReference,
+    /// Somebody waits for the end; nothing has changed.
+    WaiterSet,
+    /// Somebody does, and it is a task that joins; nothing has changed.
+    JoinerSet,
+}
+
+/// What [`State::detach`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Detach {
+    /// Handle and reference are gone.
+    Detached,
+    /// The handle's is the only reference: the caller frees the block.
+    LastReference,
+    /// The outcome is the handle's to drop first; nothing has changed.
+    OutcomeLeft,
 }
 
 /// The state word.
@@ -136,22 +171,56 @@ impl State {
         Snapshot(self.0.fetch_or(COMPLETE, Ordering::AcqRel)).has(HANDLE)
     }
 
-    /// Marks the end. True: the waiter cell is the caller's, with a waker in it (T6).
+    /// Ends the task if nobody waits for it.
     #[inline]
-    pub(super) fn finish(&self) -> bool {
-        if self.load().sole_reference() {
-            return false; // nobody is left who could ask
+    pub(super) fn finish_unwaited(&self) -> Finish {
+        let mut now = self.load();
+        loop {
+            if now.sole_reference() {
+                return Finish::LastReference; // nobody is left who could ask
+            }
+            if now.has(WAITER) {
+                return if now.has(JOINER) { Finish::JoinerSet } else { Finish::WaiterSet };
+            }
+            // Release: publishes the outcome. Acquire: with `set_waiter`.
+            match self.0.compare_exchange_weak(
+                now.0,
+                (now.0 | DONE | RELEASED) - REFERENCE,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return Finish::Released,
+                Err(changed) => now = Snapshot(changed),
+            }
         }
+    }
+
+    /// Marks the end. True: the waiter cell is the caller's, with a waiter in it (T6).
+    pub(super) fn finish(&self) -> bool {
         // Release: publishes the outcome. Acquire: with `set_waiter`.
         Snapshot(self.0.fetch_or(DONE, Ordering::AcqRel)).has(WAITER)
     }
 
-    /// Publishes the waker in the waiter cell. False: the task is done and did not see it, so the
-    /// cell is still the handle's.
+    /// Lets go of the block after the end, with the task's own reference. True: it was the last, and
+    /// the caller frees the block.
     #[inline]
-    pub(super) fn set_waiter(&self) -> bool {
-        // Release: publishes the waker. Acquire: with `finish`.
-        Snapshot(self.0.fetch_or(WAITER, Ordering::AcqRel)).lacks(DONE)
+    #[must_use]
+    pub(super) fn release(&self) -> bool {
+        if self.load().sole_reference() {
+            return true;
+        }
+        // One step for three changes; RELEASED is clear, and DONE may be set already.
+        let done = if self.load().has(DONE) { 0 } else { DONE };
+        let before = self.0.fetch_add((RELEASED | done).wrapping_sub(REFERENCE), Ordering::AcqRel);
+        Snapshot(before).sole_reference()
+    }
+
+    /// Publishes what is in the waiter cell, with `also`. False: the task is done and did not see it,
+    /// so the cell is still the handle's.
+    #[inline]
+    pub(super) fn set_waiter(&self, also: usize) -> bool {
+        // Release: publishes the cell. Acquire: with `finish`.
+        Snapshot(self.0.fetch_or(WAITER | also, Ordering::AcqRel)).lacks(DONE)
     }
 
     /// Takes the waiter cell back. False: the task is done, and the cell is the task's.
@@ -159,14 +228,27 @@ impl State {
         Snapshot(self.0.fetch_and(!WAITER, Ordering::AcqRel)).lacks(DONE)
     }
 
-    /// The handle goes, unless an outcome waits for it to be dropped: then false, and nothing has
-    /// changed.
-    pub(super) fn detach(&self) -> bool {
-        self.0
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-                (word & COMPLETE == 0).then_some(word & !HANDLE)
-            })
-            .is_ok()
+    /// The handle goes, with its reference, unless an outcome waits for it to be dropped.
+    #[inline]
+    pub(super) fn detach(&self) -> Detach {
+        let mut now = self.load();
+        loop {
+            if now.has(COMPLETE) {
+                return Detach::OutcomeLeft;
+            }
+            if now.sole_reference() {
+                return Detach::LastReference;
+            }
+            match self.0.compare_exchange_weak(
+                now.0,
+                (now.0 & !HANDLE) - REFERENCE,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return Detach::Detached,
+                Err(changed) => now = Snapshot(changed),
+            }
+        }
     }
 
     #[inline]

@@ -71,6 +71,8 @@ mod data;
 mod inherit;
 mod local;
 mod scope;
+#[cfg(test)]
+mod tests;
 
 use std::hash::Hash;
 
@@ -166,7 +168,11 @@ pub fn set<K: Key, V: 'static>(key: K, value: V) {
 /// ```
 #[inline]
 pub fn get<V: 'static>(key: impl Key) -> Option<Data<V>> {
-    record::with(|record| record.locals().get(&Keyed(key)).map(Data::new))
+    let key = Keyed(key);
+    let found = record::with(|record| record.locals().get(&key));
+    // Here and not at the end: a value that is returned already when the key's `Drop` panics is leaked.
+    drop(key);
+    found.map(Data::new)
 }
 
 /// Moves the value under `key` out of the store.
@@ -192,7 +198,10 @@ pub fn get<V: 'static>(key: impl Key) -> Option<Data<V>> {
 /// ```
 #[inline]
 pub fn take<V: 'static>(key: impl Key) -> Option<V> {
-    record::with(|record| record.locals().take(&Keyed(key)))
+    let key = Keyed(key);
+    let taken = record::with(|record| record.locals().take(&key));
+    drop(key); // not at the end; see `get`
+    taken
 }
 
 /// Removes what is stored under `key`, and drops it unless a [`Data`] of it is held. Tells whether

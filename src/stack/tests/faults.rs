@@ -305,9 +305,7 @@ fn stack_signals_that_were_sent_keep_their_action() {
             set_action(if ignore { libc::SIG_IGN } else { libc::SIG_DFL }, 0, None);
             init().unwrap();
             let signal = env::var("CORO_STACK_TEST_SIGNAL").unwrap().parse().unwrap();
-            // SAFETY: a signal to this process.
-            unsafe { libc::raise(signal) };
-            // SAFETY: as above.
+            // SAFETY: a signal to this thread.
             unsafe { libc::raise(signal) };
         });
         match expected {

@@ -159,6 +159,9 @@ fn stack_residence_falls_after_a_burst() {
         let after = status_kib("VmRSS");
         // A page each for what stays warm, and the lists.
         assert!(after < before + 4 * (8_192 + 1_024) + 8_192, "{before} -> {during} -> {after}");
+        // The next burst uses the same slots, the cold ones too.
+        let again: Vec<Slot> = (0..count).map(|_| pool.take(Class::DEFAULT).unwrap()).collect();
+        assert_eq!((usage().in_use, usage().pooled), (again.len(), 0));
     });
     assert_success(&output);
 }

@@ -79,6 +79,23 @@ fn stack_region_shrinks_to_the_limit_on_addresses() {
 }
 
 #[test]
+fn stack_region_shrinks_to_the_largest_hole() {
+    let output = in_child(stack_region_shrinks_to_the_largest_hole, || {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // After this no 2 TiB are left in one piece, so no thirteen spans of 256 GiB.
+        // SAFETY: new mappings at addresses of the kernel's choice harm nobody.
+        while unsafe { libc::mmap(std::ptr::null_mut(), 2 << 40, libc::PROT_NONE, flags, -1, 0) }
+            != libc::MAP_FAILED
+        {}
+        assert_guarded(&take(Class::DEFAULT).unwrap());
+        let reserved = usage().reserved_bytes;
+        assert!((13 << 24..2 << 40).contains(&reserved), "{reserved}");
+        assert_eq!(reserved % 13, 0);
+    });
+    assert_success(&output);
+}
+
+#[test]
 fn stack_smallest_region_has_no_slots_larger_than_a_span() {
     let output = in_child(stack_smallest_region_has_no_slots_larger_than_a_span, || {
         set_limit(libc::RLIMIT_AS, 512 << 20);
