@@ -8,6 +8,7 @@ mod goexit;
 mod id;
 pub mod inspect;
 mod locals;
+mod primitives;
 mod record;
 mod runtime;
 mod stack;

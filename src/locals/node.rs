@@ -75,6 +75,8 @@ pub(super) struct Header {
     pub(super) next: Cell<Link>,
 }
 
+const _: () = assert!(size_of::<Header>() == 48, "a small value and its key fit a cache line");
+
 /// Clones the name and the value of a node for another coroutine.
 pub(super) type Bequeath = fn(&Ref) -> Box<dyn Bequest>;
 

@@ -16,19 +16,18 @@
 //! argument applies to another searcher. Or S gives up: the spawn read a value from before S took
 //! itself out, so the spawn's fence came before S's fence, and S's last look sees the task. Suppose
 //! it read `sleeping == 0`: then every worker is awake, and a worker that falls asleep later has
-//! its fence after the spawn's, by the same argument, and sees the task. (The fences, and the sleep
-//! state of each worker, are in [`remote`](crate::task::Remote).)
+//! its fence after the spawn's, by the same argument, and sees the task. (The sleep
+//! state of each worker is in [`Sleep`].)
 //!
 //! Whoever wakes a worker to search counts it as searching on its behalf, so a burst of spawns
 //! wakes one worker and not all. The worker may be quicker than that count and take itself out
 //! first, so the counts are signed and may be one too low for a moment. That errs on the side of one
 //! wake-up too many.
 
-use std::sync::atomic::{AtomicIsize, Ordering, fence};
-
 use crossbeam_utils::CachePadded;
 
-use crate::task::{Remote, Woken};
+use crate::primitives::{AtomicIsize, Ordering, fence};
+use crate::task::{Sleep, Woken};
 
 /// See the module's documentation.
 pub(super) struct Idle {
@@ -48,7 +47,7 @@ impl Idle {
 
     /// Wakes a worker for a fresh task that was just pushed, if none searches.
     #[inline]
-    pub(super) fn notify(&self, workers: &[&'static Remote]) {
+    pub(super) fn notify(&self, workers: &[impl AsRef<Sleep>]) {
         fence(Ordering::SeqCst);
         let counts = &self.counts;
         if counts.sleeping.load(Ordering::Relaxed) > 0
@@ -59,9 +58,9 @@ impl Idle {
     }
 
     #[cold]
-    fn wake_one(&self, workers: &[&'static Remote]) {
+    fn wake_one(&self, workers: &[impl AsRef<Sleep>]) {
         for worker in workers {
-            let woken = worker.wake_to_search(|| {
+            let woken = worker.as_ref().wake_to_search(|| {
                 self.counts.searching.fetch_add(1, Ordering::Relaxed);
                 self.counts.sleeping.fetch_sub(1, Ordering::Relaxed);
             });
@@ -82,15 +81,15 @@ impl Idle {
     }
 
     /// The calling worker stops searching and is going to sleep; its last look comes after this.
-    pub(super) fn search_to_sleep(&self, me: &Remote) {
+    pub(super) fn search_to_sleep(&self, me: &Sleep) {
         self.counts.sleeping.fetch_add(1, Ordering::Relaxed);
         self.counts.searching.fetch_sub(1, Ordering::Relaxed);
-        me.prepare_sleep();
+        me.prepare();
     }
 
     /// The calling worker is awake again, and searching.
-    pub(super) fn sleep_to_search(&self, me: &Remote) {
-        if me.end_sleep() != Woken::ToSearch {
+    pub(super) fn sleep_to_search(&self, me: &Sleep) {
+        if me.end() != Woken::ToSearch {
             self.counts.searching.fetch_add(1, Ordering::Relaxed);
             self.counts.sleeping.fetch_sub(1, Ordering::Relaxed);
         }

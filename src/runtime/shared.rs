@@ -39,7 +39,7 @@ impl Shared {
         self.closing.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         for remote in &self.remotes {
-            remote.wake();
+            remote.sleep().wake();
         }
     }
 

@@ -298,11 +298,11 @@ impl Worker {
                     deadline = Some(since + SILENCE);
                 }
             }
-            shared.idle.search_to_sleep(self.remote);
+            shared.idle.search_to_sleep(self.remote.sleep());
             if !self.overlooked() {
-                self.remote.sleep(deadline);
+                self.remote.sleep().block(deadline);
             }
-            shared.idle.sleep_to_search(self.remote);
+            shared.idle.sleep_to_search(self.remote.sleep());
             self.starved.set(false);
         };
         self.leave_search();

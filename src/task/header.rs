@@ -8,6 +8,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
+use super::inbox::Linked;
 use super::remote::Remote;
 use super::stage::Stage;
 use super::state::{CANCEL, DONE, State};
@@ -109,6 +110,12 @@ impl Header {
     /// Where the worker lists the task; for the worker alone.
     pub(crate) fn list_index(&self) -> &Cell<u32> {
         &self.index
+    }
+}
+
+impl Linked for Header {
+    fn link(&self) -> &Cell<*mut Header> {
+        &self.link
     }
 }
 

@@ -9,8 +9,10 @@ mod block;
 mod body;
 mod handle;
 mod header;
+mod inbox;
 mod park;
 mod remote;
+mod sleep;
 mod stage;
 mod state;
 
@@ -21,5 +23,6 @@ pub use park::{park, yield_now};
 pub(crate) use body::{Options, spawn};
 pub(crate) use header::{Started, TaskRef};
 pub(crate) use park::{Current, current_task};
-pub(crate) use remote::{Remote, Woken};
+pub(crate) use remote::Remote;
+pub(crate) use sleep::{Sleep, Woken};
 pub(crate) use stage::{Signal, Turn};

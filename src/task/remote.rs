@@ -8,12 +8,7 @@
 //!
 //! - **W1** A `Remote` is never freed. It is leaked when made and used again by later workers, so
 //!   it may be touched at any time; a late wake-up reaches a stranger, who finds nothing to do.
-//! - **W2** `ready`, `pending` and the parker are touched by the worker's own thread only.
-//!
-//! The inbox is a stack of tasks linked through their headers, pushed by anyone, emptied by its
-//! worker with one swap and then turned round, so tasks leave it in the order in which they came.
-//! (R. K. Treiber, "Systems programming: coping with parallelism", 1986; to take the whole stack at
-//! once leaves no room for the ABA problem.)
+//! - **W2** `ready` and `pending` are touched by the worker's own thread only.
 //!
 //! # Parking late
 //!
@@ -25,35 +20,18 @@
 //! it, as in a join, a channel or a ping-pong, the worker just moves it to its queue.
 //!
 //! - **W4** The pending task is parked for its worker, and running for all others. It is in no queue.
-//!
-//! # No wake-up is lost
-//!
-//! A worker falls asleep by storing `ASLEEP`, passing a `SeqCst` fence, looking once more at
-//! everything that could be work, and only then blocking. Whoever brings work pushes it, passes a
-//! `SeqCst` fence, and reads the state. The two fences have an order. If the worker's is first, the
-//! other side reads `ASLEEP` and wakes it. If the other's is first, the worker's last look sees the
-//! push. There is no third case.
 
 use std::cell::{Cell, UnsafeCell};
 use std::collections::VecDeque;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
-use crossbeam_utils::sync::{Parker, Unparker};
 
 use super::header::{Header, Started};
-
-/// The worker runs, or is about to look for work.
-const AWAKE: u32 = 0;
-/// The worker blocks, or is about to, unless its last look finds something.
-const ASLEEP: u32 = 1;
-/// Somebody has woken it, for what is in its inbox or for something else that is its own.
-const WOKEN: u32 = 2;
-/// Somebody has woken it to search for fresh tasks.
-const WOKEN_TO_SEARCH: u32 = 3;
+use super::inbox::Inbox;
+use super::sleep::Sleep;
 
 thread_local! {
     /// The worker that this thread is.
@@ -67,10 +45,8 @@ static ALL: Mutex<Vec<&'static Remote>> = Mutex::new(Vec::new());
 
 /// See the module's documentation.
 pub(crate) struct Remote {
-    inbox: CachePadded<AtomicPtr<Header>>,
-    sleep: AtomicU32,
-    unparker: Unparker,
-    parker: UnsafeCell<Parker>,
+    inbox: CachePadded<Inbox<Header>>,
+    sleep: Sleep,
     ready: UnsafeCell<VecDeque<Started>>,
     /// The task that parked last, while its park is not visible (W4).
     pending: Cell<*mut Header>,
@@ -79,17 +55,6 @@ pub(crate) struct Remote {
 
 // SAFETY: W2; all else is atomic.
 unsafe impl Sync for Remote {}
-
-/// Why a worker that was asleep is awake.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Woken {
-    /// By itself: its deadline has come, or its last look found something.
-    No,
-    /// By somebody who has something for this worker.
-    Called,
-    /// By somebody who counts it among the searching workers from now on.
-    ToSearch,
-}
 
 /// What a worker has counted. Written by the worker alone, read by anyone.
 #[derive(Default)]
@@ -125,12 +90,9 @@ impl Remote {
         if let Some(remote) = UNUSED.lock().unwrap_or_else(PoisonError::into_inner).pop() {
             return remote;
         }
-        let parker = Parker::new();
         let remote: &'static Remote = Box::leak(Box::new(Remote {
-            inbox: CachePadded::new(AtomicPtr::new(ptr::null_mut())),
-            sleep: AtomicU32::new(AWAKE),
-            unparker: parker.unparker().clone(),
-            parker: UnsafeCell::new(parker),
+            inbox: CachePadded::new(Inbox::new()),
+            sleep: Sleep::new(),
             ready: UnsafeCell::new(VecDeque::new()),
             pending: Cell::new(ptr::null_mut()),
             counters: Counters::default(),
@@ -141,7 +103,6 @@ impl Remote {
 
     /// Makes the remote free for another worker; its own has ended, or never began.
     pub(crate) fn release(&'static self) {
-        self.sleep.store(AWAKE, Ordering::Relaxed);
         UNUSED.lock().unwrap_or_else(PoisonError::into_inner).push(self);
     }
 
@@ -149,7 +110,7 @@ impl Remote {
     pub(crate) fn wake_all() {
         fence(Ordering::SeqCst);
         let all = ALL.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        all.into_iter().for_each(Remote::wake);
+        all.into_iter().for_each(|remote| remote.sleep.wake());
     }
 
     /// Runs `f` with the counters of every worker that there is or was.
@@ -194,7 +155,7 @@ impl Remote {
     #[inline]
     pub(crate) fn pop_ready(&self) -> Option<Started> {
         debug_assert!(self.is_here());
-        if !self.inbox.load(Ordering::Relaxed).is_null() {
+        if !self.inbox.is_empty() {
             self.empty_inbox();
         }
         // SAFETY: W2.
@@ -242,102 +203,34 @@ impl Remote {
     }
 
     #[cold]
-    fn push_inbox(&'static self, task: Started) {
-        let task = task.into_raw();
-        let mut head = self.inbox.load(Ordering::Relaxed);
-        loop {
-            // SAFETY: T2, the task is in no queue but this one, so its link is ours.
-            unsafe { (*task).link.set(head) };
-            // Release: pairs with the swap in `empty_inbox`.
-            match self.inbox.compare_exchange_weak(head, task, Ordering::Release, Ordering::Relaxed)
-            {
-                Ok(_) => break,
-                Err(now) => head = now,
-            }
-        }
-        if head.is_null() {
-            // Whoever found it non-empty relies on us.
+    fn push_inbox(&self, task: Started) {
+        // SAFETY: I1 by T2, the task is in no queue, and it does not end before it is taken from one.
+        if unsafe { self.inbox.push(task.into_raw()) } {
+            // Whoever finds the inbox non-empty relies on us.
             fence(Ordering::SeqCst);
-            self.wake();
+            self.sleep.wake();
         }
     }
 
     #[cold]
     fn empty_inbox(&self) {
-        // Acquire: pairs with the push.
-        let mut newest = self.inbox.swap(ptr::null_mut(), Ordering::Acquire);
-        let mut oldest = ptr::null_mut();
-        while !newest.is_null() {
-            // SAFETY: T2, what was in the inbox is ours now.
-            newest = unsafe { (*newest).link.replace(std::mem::replace(&mut oldest, newest)) };
-        }
-        while !oldest.is_null() {
-            // SAFETY: T2, what was in the inbox is in no other queue.
-            unsafe {
-                let task = Started::from_raw(oldest);
-                oldest = (*oldest).link.get();
-                self.push_ready(task);
-            }
-        }
+        // SAFETY: T2, what was in the inbox is in no other queue.
+        self.inbox.take_all(|task| self.push_ready(unsafe { Started::from_raw(task) }));
     }
 
     /// Whether a task is ready or on its way here. Only on the worker's own thread.
     pub(crate) fn has_ready(&self) -> bool {
         // SAFETY: W2.
-        !self.inbox.load(Ordering::Relaxed).is_null() || unsafe { !(*self.ready.get()).is_empty() }
+        !self.inbox.is_empty() || unsafe { !(*self.ready.get()).is_empty() }
     }
 
-    /// Announces that the worker is going to sleep; what the caller looks at afterwards decides.
-    pub(crate) fn prepare_sleep(&self) {
-        self.sleep.store(ASLEEP, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+    pub(crate) fn sleep(&self) -> &Sleep {
+        &self.sleep
     }
+}
 
-    /// Blocks until somebody wakes the worker or `deadline` comes. The worker has announced it.
-    pub(crate) fn sleep(&self, deadline: Option<Instant>) {
-        // SAFETY: W2.
-        let parker = unsafe { &*self.parker.get() };
-        match deadline {
-            None => parker.park(),
-            Some(deadline) => parker.park_deadline(deadline),
-        }
-    }
-
-    /// Ends what [`prepare_sleep`](Remote::prepare_sleep) began.
-    pub(crate) fn end_sleep(&self) -> Woken {
-        // Acquire: pairs with `wake`.
-        match self.sleep.swap(AWAKE, Ordering::Acquire) {
-            WOKEN => Woken::Called,
-            WOKEN_TO_SEARCH => Woken::ToSearch,
-            _ => Woken::No,
-        }
-    }
-
-    /// Wakes the worker if it sleeps and nobody else has. The caller has passed a `SeqCst` fence
-    /// after whatever it brought.
-    pub(crate) fn wake(&self) {
-        if self.rouse(WOKEN) {
-            self.unparker.unpark();
-        }
-    }
-
-    /// As [`wake`](Remote::wake), for a search; `count` runs before the worker does. False: it does
-    /// not sleep.
-    pub(crate) fn wake_to_search(&self, count: impl FnOnce()) -> bool {
-        let roused = self.rouse(WOKEN_TO_SEARCH);
-        if roused {
-            count();
-            self.unparker.unpark();
-        }
-        roused
-    }
-
-    fn rouse(&self, why: u32) -> bool {
-        // The load keeps a busy worker's cache line where it is.
-        self.sleep.load(Ordering::Relaxed) == ASLEEP
-            && self
-                .sleep
-                .compare_exchange(ASLEEP, why, Ordering::Release, Ordering::Relaxed)
-                .is_ok()
+impl AsRef<Sleep> for Remote {
+    fn as_ref(&self) -> &Sleep {
+        &self.sleep
     }
 }

@@ -211,6 +211,32 @@ fn a_handler_that_registers_itself_ends_after_sixteen_rounds() {
 }
 
 #[test]
+fn a_value_replaced_in_its_node_is_of_the_round_that_replaced_it() {
+    fn register(locals: &Rc<Locals>, log: &Log, n: u8) {
+        let (l, log) = (locals.clone(), log.clone());
+        locals.at_exit(move || {
+            if n + 1 < ROUNDS {
+                return register(&l, &log, n + 1);
+            }
+            let inner = l.clone();
+            let late = move || {
+                let log = log.clone();
+                inner.at_exit(move || log.note(1));
+            };
+            let value: Box<dyn Any> = Box::new(OnDrop(late));
+            set(&l, 1, value);
+        });
+    }
+    let (locals, log) = (locals(), Log::default());
+    let value: Box<dyn Any> = Box::new(());
+    set(&locals, 1, value);
+    register(&locals, &log, 0);
+    locals.cleanup();
+    // It was dropped as one of the last round, where its handler was refused.
+    assert_eq!(log.take(), []);
+}
+
+#[test]
 fn a_round_may_be_as_wide_as_it_likes() {
     let (locals, log) = (locals(), Log::default());
     let (l, g) = (locals.clone(), log.clone());

@@ -187,6 +187,28 @@ fn eq_that_stores_each_time_ends_the_search_after_sixteen() {
 }
 
 #[test]
+fn eq_that_moves_the_key_each_time_makes_it_absent() {
+    for which in PLACES {
+        let log = Log::default();
+        let locals = store(which, &log);
+        let (l, busy) = (locals.clone(), Cell::new(false));
+        ON_EQ.set(Some(Rc::new(move || {
+            if !busy.replace(true) {
+                l.del(&Keyed(Hooked(0)));
+                set_any(&l, Hooked(0), "moved");
+                busy.set(false);
+            }
+        })));
+        // What each attempt finds was deleted while it was compared.
+        assert!(!locals.del(&Keyed(Hooked(0))));
+        assert_eq!(get::<&str>(&locals, Hooked(0)), None);
+        set_any(&locals, Hooked(0), "set");
+        ON_EQ.set(None);
+        locals.cleanup();
+    }
+}
+
+#[test]
 fn hash_may_store_and_delete_and_panic() {
     let log = Log::default();
     let locals = store(Place::Table, &log);
