@@ -3,10 +3,12 @@
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")))]
 compile_error!("coro runs on x86_64 Linux with glibc only");
 
+mod blocking;
 mod coroutine;
 mod goexit;
 mod id;
 pub mod inspect;
+mod join_set;
 mod locals;
 mod primitives;
 mod record;
@@ -15,8 +17,12 @@ mod stack;
 mod task;
 mod time;
 pub mod tls;
+mod wait;
 
+pub use blocking::blocking;
 pub use coroutine::raw;
-pub use runtime::{Builder, Runtime, RuntimeBuilder, go};
-pub use task::{Handle, JoinError, JoinHandle, current, park, yield_now};
-pub use time::{park_timeout, sleep, sleep_until};
+pub use join_set::JoinSet;
+pub use runtime::{Builder, Runtime, RuntimeBuilder, Scope, ScopedJoinHandle, go, scope};
+pub use task::{Handle, JoinError, JoinHandle, current, is_cancelled, park, yield_now};
+pub use time::{Elapsed, Interval, interval, park_timeout, sleep, sleep_until, timeout};
+pub use wait::{Wait, wait};

@@ -58,3 +58,72 @@ mod model {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+pub(crate) use self::explore::{Checked, Seen, explore};
+
+/// How the models are run.
+///
+/// - **M1** The content of a [`Checked`] is reached only through loom's cell, which ends the model
+///   with a panic before an access that another one is not ordered with.
+#[cfg(all(test, loom))]
+mod explore {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use loom::cell::UnsafeCell;
+
+    /// Runs `model` in every interleaving, or in all with at most `preemptions` forced switches.
+    /// Each of the `outcomes` has to come about in one of them at least: a model in which a side of
+    /// the race is never met proves nothing of it.
+    pub(crate) fn explore(
+        preemptions: Option<usize>,
+        outcomes: &[u32],
+        model: impl Fn(Arc<Seen>) + Send + Sync + 'static,
+    ) {
+        let seen = Arc::new(Seen(AtomicU64::new(0)));
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = preemptions;
+        builder.max_branches = 20_000;
+        let noted = Arc::clone(&seen);
+        builder.check(move || model(Arc::clone(&noted)));
+        for outcome in outcomes {
+            assert!(seen.has(*outcome), "no interleaving has led to outcome {outcome}");
+        }
+    }
+
+    /// The outcomes that a model has met. It outlives the single interleaving, so it is not loom's.
+    pub(crate) struct Seen(AtomicU64);
+
+    impl Seen {
+        pub(crate) fn note(&self, outcome: u32) {
+            self.0.fetch_or(1 << outcome, Ordering::Relaxed);
+        }
+
+        fn has(&self, outcome: u32) -> bool {
+            self.0.load(Ordering::Relaxed) & 1 << outcome != 0
+        }
+    }
+
+    /// A cell whose rule of access is checked: reads may coincide, a write may not with anything.
+    pub(crate) struct Checked<T>(UnsafeCell<T>);
+
+    // SAFETY: M1, an access from two threads at once does not get as far as the content.
+    unsafe impl<T: Send> Sync for Checked<T> {}
+
+    impl<T> Checked<T> {
+        pub(crate) fn new(value: T) -> Checked<T> {
+            Checked(UnsafeCell::new(value))
+        }
+
+        pub(crate) fn read<R>(&self, f: impl FnOnce(&T) -> R) -> R {
+            // SAFETY: M1, nobody writes meanwhile.
+            self.0.with(|value| f(unsafe { &*value }))
+        }
+
+        pub(crate) fn write<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+            // SAFETY: M1, the access is exclusive.
+            self.0.with_mut(|value| f(unsafe { &mut *value }))
+        }
+    }
+}

@@ -71,6 +71,8 @@ pub(crate) struct Record {
     pub(crate) task: Cell<*const ()>,
     /// A stack pointer of whoever resumed this coroutine last; 0 where nobody needs to know.
     pub(crate) resumer: Cell<usize>,
+    /// The innermost deadline that was set on this stack (see `deadline`).
+    pub(crate) deadlines: Cell<*const ()>,
     /// The name, for the overflow report; the memory belongs to the task.
     name: Cell<(*const u8, usize)>,
     pub(crate) phase: Cell<Phase>,
@@ -96,6 +98,7 @@ impl Record {
             return_slot: Cell::new(std::ptr::null_mut()),
             task: Cell::new(std::ptr::null()),
             resumer: Cell::new(0),
+            deadlines: Cell::new(std::ptr::null()),
             name: Cell::new((std::ptr::null(), 0)),
             phase: Cell::new(Phase::Idle),
             locals: Locals::new(),
@@ -158,17 +161,33 @@ impl Record {
     /// hand, that of whoever resumed it, however many resumes away. Null where there is none.
     #[inline]
     pub(crate) fn enclosing_task(&self) -> *const () {
-        let mut record = self;
-        loop {
-            let task = record.task.get();
-            if !task.is_null() || record.resumer.get() == 0 {
-                return task;
-            }
-            match find(record.resumer.get()) {
-                // SAFETY: R1, the resumer is suspended in `resume` for as long as we run.
-                Some(address) => record = unsafe { &*address },
-                None => return std::ptr::null(),
-            }
+        match self.task.get() {
+            task if task.is_null() => self.resumers_task(),
+            task => task,
+        }
+    }
+
+    #[cold]
+    fn resumers_task(&self) -> *const () {
+        let mut task = std::ptr::null();
+        self.each_resumer(&mut |record| task = record.task.get());
+        task
+    }
+
+    /// Runs `f` with the record of whoever resumed this coroutine, and with those further out: up to
+    /// a task's, or up to the thread's.
+    pub(crate) fn each_resumer(&self, f: &mut dyn FnMut(&Record)) {
+        let resumer = self.resumer.get();
+        if resumer == 0 {
+            return;
+        }
+        match find(resumer) {
+            // SAFETY: R1, the resumer is suspended in `resume` for as long as we run.
+            Some(record) => unsafe {
+                f(&*record);
+                (*record).each_resumer(f);
+            },
+            None => with_thread(f),
         }
     }
 
@@ -231,6 +250,12 @@ pub(crate) fn current_task() -> *const () {
         Some(record) => unsafe { (*record).enclosing_task() },
         None => std::ptr::null(),
     }
+}
+
+/// Whether we run on a task's own stack, and not in a coroutine made by hand that it resumed.
+#[inline]
+pub(crate) fn is_own_task() -> bool {
+    with(|record| !record.task.get().is_null())
 }
 
 /// Writes "coroutine 42 'name'" for the overflow report. Runs in a signal handler, on the thread

@@ -1,17 +1,20 @@
-//! Waiting for a time, on tasks and on plain threads.
+//! Waiting for a time, and for no longer than a time, on tasks and on plain threads.
 
-use std::thread;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
-use crate::runtime::Timer;
-use crate::task::current_task;
+use crate::task::{
+    Deadline, DeadlineUnwind, Waiting, current_task, park_for, park_thread, yield_now,
+};
 
-/// Suspends the coroutine for at least `duration`; [`Duration::MAX`] is for ever. On a plain thread:
-/// [`std::thread::sleep`].
+/// Suspends the coroutine for at least `duration`; [`Duration::MAX`] is for ever. On a plain thread
+/// it blocks the thread.
 ///
 /// # Panics
 ///
-/// Unwinds, without calling the panic hook, when the coroutine is cancelled.
+/// Unwinds, without calling the panic hook, when the coroutine is cancelled or a [`timeout`] around
+/// it elapses.
 ///
 /// # Examples
 ///
@@ -28,17 +31,18 @@ pub fn sleep(duration: Duration) {
     match Instant::now().checked_add(duration) {
         Some(deadline) => sleep_until(deadline),
         None => loop {
-            crate::task::park();
+            park_for(Waiting::Sleep);
         },
     }
 }
 
-/// Suspends the coroutine until `deadline`, or not at all if that is past. On a plain thread it
-/// blocks the thread.
+/// Suspends the coroutine until `deadline`, or just lets others go first if that is past. On a plain
+/// thread it blocks the thread.
 ///
 /// # Panics
 ///
-/// Unwinds, without calling the panic hook, when the coroutine is cancelled.
+/// Unwinds, without calling the panic hook, when the coroutine is cancelled or a [`timeout`] around
+/// it elapses.
 ///
 /// # Examples
 ///
@@ -50,15 +54,22 @@ pub fn sleep(duration: Duration) {
 /// assert!(Instant::now() >= deadline);
 /// ```
 pub fn sleep_until(deadline: Instant) {
-    let Some(task) = current_task() else {
-        return thread::sleep(deadline.saturating_duration_since(Instant::now()));
-    };
     if deadline <= Instant::now() {
-        return task.yield_now();
+        return yield_now();
     }
-    let _timer = Timer::set(&task, deadline);
-    while Instant::now() < deadline {
-        task.park();
+    match current_task() {
+        Some(task) => {
+            while Instant::now() < deadline {
+                task.park_until(deadline, Waiting::Sleep);
+            }
+        }
+        None => loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            park_thread(Some(left));
+        },
     }
 }
 
@@ -66,7 +77,8 @@ pub fn sleep_until(deadline: Instant) {
 ///
 /// # Panics
 ///
-/// Unwinds, without calling the panic hook, when the coroutine is cancelled.
+/// Unwinds, without calling the panic hook, when the coroutine is cancelled or a [`timeout`] around
+/// it elapses.
 ///
 /// # Examples
 ///
@@ -82,12 +94,162 @@ pub fn sleep_until(deadline: Instant) {
 /// .unwrap();
 /// ```
 pub fn park_timeout(duration: Duration) {
-    let Some(task) = current_task() else { return thread::park_timeout(duration) };
-    match Instant::now().checked_add(duration) {
-        Some(deadline) => {
-            let _timer = Timer::set(&task, deadline);
-            task.park();
+    let deadline = Instant::now().checked_add(duration);
+    match (current_task(), deadline) {
+        (Some(task), Some(deadline)) => task.park_until(deadline, Waiting::Park),
+        (Some(task), None) => task.park(Waiting::Park),
+        (None, _) => park_thread(Some(duration)),
+    }
+}
+
+/// A [`timeout`] has elapsed.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let late = coro::timeout(Duration::from_millis(1), coro::park);
+/// assert_eq!(late, Err(coro::Elapsed));
+/// println!("{}", coro::Elapsed); // the time limit has elapsed
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Elapsed;
+
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the time limit has elapsed")
+    }
+}
+
+impl std::error::Error for Elapsed {}
+
+/// Runs `f`, in place, for no longer than `duration`.
+///
+/// When the time is over, the suspension that `f` is in, or its next one, unwinds `f`: its
+/// destructors run, and `timeout` gives [`Elapsed`]. A function that never suspends is not cut short,
+/// and one that returns has won, however late. Timeouts nest: each takes the unwinding that is for
+/// itself, and if several are due, the outermost takes it.
+///
+/// The unwinding comes once; code in `f` that catches it goes on. In a program compiled with
+/// `panic = "abort"` nothing can be unwound, and `f` runs to its end. [`Duration::MAX`] is no limit.
+///
+/// On a plain thread it limits what this crate waits for ([`sleep`], [`park`](crate::park),
+/// [`wait`](crate::wait), a join), and nothing else.
+///
+/// # Errors
+///
+/// [`Elapsed`] when the time is over before `f` has returned.
+///
+/// # Panics
+///
+/// With whatever `f` panics with.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// coro::go(|| {
+///     let never = coro::timeout(Duration::from_millis(2), || loop { coro::park() });
+///     assert_eq!(never, Err::<(), _>(coro::Elapsed));
+///     assert_eq!(coro::timeout(Duration::from_secs(60), || 42), Ok(42));
+/// })
+/// .join()
+/// .unwrap();
+/// ```
+pub fn timeout<T>(duration: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
+    let Some(time) = Instant::now().checked_add(duration) else { return Ok(f()) };
+    let deadline = Deadline::new(time);
+    catch_unwind(AssertUnwindSafe(|| deadline.run(f))).map_err(|payload| {
+        match payload.downcast_ref::<DeadlineUnwind>() {
+            Some(unwind) if unwind.is_for(&deadline) => Elapsed,
+            _ => resume_unwind(payload),
         }
-        None => task.park(),
+    })
+}
+
+/// Ticks every `period`, the first time one period from now. As with Go's `Ticker`, ticks that nobody
+/// has waited for are dropped, and the rhythm stays.
+///
+/// # Panics
+///
+/// When `period` is zero.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// coro::go(|| {
+///     let start = Instant::now();
+///     let mut ticks = coro::interval(Duration::from_millis(2));
+///     ticks.tick();
+///     ticks.tick();
+///     assert!(start.elapsed() >= Duration::from_millis(4));
+/// })
+/// .join()
+/// .unwrap();
+/// ```
+pub fn interval(period: Duration) -> Interval {
+    assert!(!period.is_zero(), "an interval's period is longer than zero");
+    Interval { period, next: Instant::now().checked_add(period) }
+}
+
+/// What ticks; made by [`interval`].
+///
+/// # Examples
+///
+/// ```
+/// let mut ticks: coro::Interval = coro::interval(std::time::Duration::from_millis(1));
+/// let first = ticks.tick();
+/// assert!(first <= std::time::Instant::now());
+/// ```
+#[derive(Debug)]
+pub struct Interval {
+    period: Duration,
+    /// When the next tick is due; never, if that is too far off to be told.
+    next: Option<Instant>,
+}
+
+impl Interval {
+    /// Waits for the next tick, and gives the time at which it was due.
+    ///
+    /// # Panics
+    ///
+    /// As [`sleep`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut ticks = coro::interval(std::time::Duration::from_millis(1));
+    /// assert!(ticks.tick() < ticks.tick());
+    /// ```
+    pub fn tick(&mut self) -> Instant {
+        let Some(due) = self.next else {
+            loop {
+                park_for(Waiting::Sleep);
+            }
+        };
+        sleep_until(due);
+        let missed = due.elapsed().as_nanos() / self.period.as_nanos();
+        let skipped = u32::try_from(missed).ok().and_then(|missed| self.period.checked_mul(missed));
+        self.next = skipped
+            .and_then(|skipped| due.checked_add(skipped))
+            .and_then(|latest| latest.checked_add(self.period));
+        due
+    }
+
+    /// The time between two ticks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// assert_eq!(coro::interval(Duration::from_secs(1)).period(), Duration::from_secs(1));
+    /// ```
+    pub fn period(&self) -> Duration {
+        self.period
     }
 }

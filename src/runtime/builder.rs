@@ -5,7 +5,7 @@ use std::panic::Location;
 
 use super::{Worker, default_runtime};
 use crate::stack::{self, Class};
-use crate::task::{self, JoinHandle, Options};
+use crate::task::{self, Free, JoinHandle, Options};
 
 /// Starts a coroutine with a name or a stack of its own size, and gives an error where
 /// [`go`](crate::go) panics.
@@ -113,7 +113,7 @@ impl Builder {
         let name = self.name.map(|name| Box::new(name.into_boxed_str()));
         let options = Options { name, class: class.unwrap_or(shared.class), location };
         // SAFETY: `f` is 'static.
-        let (task, handle) = unsafe { task::spawn(f, options) };
+        let (task, handle) = unsafe { task::spawn(f, Free, options) };
         shared.submit(task);
         Ok(handle)
     }

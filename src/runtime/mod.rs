@@ -4,8 +4,8 @@ mod builder;
 mod config;
 mod fork;
 mod idle;
+mod scope;
 mod shared;
-mod timers;
 mod worker;
 
 use std::fmt;
@@ -19,13 +19,13 @@ use crossbeam_deque::{self as deque, Injector};
 
 use crate::coroutine::{prepare_process, prepare_thread};
 use crate::stack::Class;
-use crate::task::{self, Current, JoinHandle, Options, Remote, TaskRef};
+use crate::task::{self, Free, JoinHandle, Options, Parent, Remote, TaskRef};
 use idle::Idle;
 use shared::Shared;
 use worker::Worker;
 
 pub use builder::Builder;
-pub(crate) use timers::TimerKey;
+pub use scope::{Scope, ScopedJoinHandle, scope};
 
 /// Tasks that were spawned by threads that are no workers.
 static SPAWNED_OUTSIDE: AtomicU64 = AtomicU64::new(0);
@@ -76,29 +76,67 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let location = Location::caller();
+    go_at(f, Location::caller())
+}
+
+/// [`go`], for those who know better where it was called.
+pub(crate) fn go_at<F, T>(f: F, location: &'static Location<'static>) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    // SAFETY: `f` is 'static, and nobody's child.
+    unsafe { spawn_here(f, || Free, location) }
+}
+
+/// Starts a coroutine on the caller's runtime.
+///
+/// # Safety
+///
+/// As [`task::spawn`].
+#[inline]
+unsafe fn spawn_here<F, T, P>(
+    f: F,
+    parent: impl FnOnce() -> P,
+    location: &'static Location<'static>,
+) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+    P: Parent,
+{
+    fork::check();
     match Worker::here() {
         Some(worker) => {
-            fork::check();
             let options = Options { name: None, class: worker.shared().class, location };
-            // SAFETY: `f` is 'static.
-            let (task, handle) = unsafe { task::spawn(f, options) };
+            // SAFETY: the caller's word.
+            let (task, handle) = unsafe { task::spawn(f, parent(), options) };
             worker.spawn(task);
             handle
         }
-        None => default_or_panic().shared.go(f, location),
+        // SAFETY: the caller's word.
+        None => unsafe { default_or_panic().shared.spawn_from_outside(f, parent(), location) },
     }
 }
 
 impl Shared {
-    fn go<F, T>(&self, f: F, location: &'static Location<'static>) -> JoinHandle<T>
+    /// # Safety
+    ///
+    /// As [`task::spawn`].
+    unsafe fn spawn_from_outside<F, T, P>(
+        &self,
+        f: F,
+        parent: P,
+        location: &'static Location<'static>,
+    ) -> JoinHandle<T>
     where
-        F: FnOnce() -> T + Send + 'static,
-        T: Send + 'static,
+        F: FnOnce() -> T + Send,
+        T: Send,
+        P: Parent,
     {
         let options = Options { name: None, class: self.class, location };
-        // SAFETY: `f` is 'static.
-        let (task, handle) = unsafe { task::spawn(f, options) };
+        // SAFETY: the caller's word.
+        let (task, handle) = unsafe { task::spawn(f, parent, options) };
         self.submit(task);
         handle
     }
@@ -167,7 +205,8 @@ impl Runtime {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.shared.go(f, Location::caller())
+        // SAFETY: `f` is 'static, and nobody's child.
+        unsafe { self.shared.spawn_from_outside(f, Free, Location::caller()) }
     }
 
     /// Ends the runtime: coroutines that have not started are dropped unrun, the others are
@@ -394,26 +433,6 @@ fn default_or_panic() -> &'static Runtime {
     DEFAULT.get().unwrap_or_else(|| {
         default_runtime().unwrap_or_else(|error| panic!("no coroutine can be started: {error}"))
     })
-}
-
-/// Unparks the running task at `deadline`, until the timer is dropped.
-pub(crate) struct Timer {
-    key: TimerKey,
-}
-
-impl Timer {
-    pub(crate) fn set(task: &Current, deadline: std::time::Instant) -> Timer {
-        let worker = Worker::here().expect("a task runs on a worker");
-        Timer { key: worker.set_timer(deadline, task.started()) }
-    }
-}
-
-impl Drop for Timer {
-    fn drop(&mut self) {
-        if let Some(worker) = Worker::here() {
-            worker.clear_timer(self.key);
-        }
-    }
 }
 
 /// What all runtimes of the process have counted, as [`inspect`](crate::inspect) shows it.

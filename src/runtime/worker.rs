@@ -23,7 +23,6 @@ use std::time::{Duration, Instant};
 use crossbeam_deque::{self as deque, Steal};
 
 use super::shared::Shared;
-use super::timers::{TimerKey, Timers};
 use crate::stack::Pool;
 use crate::task::{Remote, Signal, Started, TaskRef, Turn};
 
@@ -51,7 +50,6 @@ pub(super) struct Worker {
     index: usize,
     fresh: deque::Worker<TaskRef>,
     pool: RefCell<Pool>,
-    timers: RefCell<Timers>,
     /// The started tasks that have not ended; each knows its place.
     started: RefCell<Vec<Started>>,
     turn: Cell<u32>,
@@ -71,7 +69,6 @@ impl Worker {
             index,
             fresh,
             pool: RefCell::new(Pool::new()),
-            timers: RefCell::default(),
             started: RefCell::default(),
             turn: Cell::new(0),
             starved: Cell::new(false),
@@ -99,14 +96,6 @@ impl Worker {
         if self.shared.remotes.len() > 1 {
             self.shared.idle.notify(&self.shared.remotes);
         }
-    }
-
-    pub(super) fn set_timer(&self, deadline: Instant, task: Started) -> TimerKey {
-        self.timers.borrow_mut().set(deadline, task)
-    }
-
-    pub(super) fn clear_timer(&self, key: TimerKey) -> bool {
-        self.timers.borrow_mut().clear(key)
     }
 
     /// The whole life of the thread as a worker. False: some of its tasks were given up, and still
@@ -244,12 +233,8 @@ impl Worker {
 
     /// What is looked at now and then, and before sleeping.
     fn look_around(&self) {
-        if !self.timers.borrow().is_empty() {
-            let now = Instant::now();
-            while let Some(task) = self.pop_due(now) {
-                task.unpark();
-            }
-        }
+        self.remote.fire_timers();
+        self.remote.wake_put_off();
         if RECLAIM.load(Ordering::Relaxed) != self.reclaimed.get() {
             self.give_up_stacks();
         }
@@ -258,10 +243,6 @@ impl Worker {
                 task.cancel();
             }
         }
-    }
-
-    fn pop_due(&self, now: Instant) -> Option<Started> {
-        self.timers.borrow_mut().pop_due(now)
     }
 
     /// Searches for work, and sleeps when there is none. False: there will be none.
@@ -284,7 +265,7 @@ impl Worker {
             if self.remote.has_ready() {
                 break true;
             }
-            let mut deadline = self.timers.borrow().next();
+            let mut deadline = self.remote.next_timer();
             if self.closing.get() {
                 if self.started.borrow().is_empty() {
                     break false;

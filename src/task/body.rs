@@ -10,6 +10,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicPtr;
 
 use super::block;
+use super::children::Children;
 use super::handle::JoinHandle;
 use super::header::{Header, TaskRef, VTable, Waiter, drop_header};
 use super::state::State;
@@ -76,11 +77,32 @@ pub(super) type Outcome<T> = Result<T, JoinError>;
 /// The payload that unwinds a cancelled task.
 pub(super) struct CancelUnwind;
 
-/// A task's block.
+/// A task's block. `P` says whose child the task is: [`Free`], or [`Child`] of a scope.
 #[repr(C)]
-struct Task<F, T> {
+struct Task<F, T, P> {
     header: Header,
+    parent: P,
     content: UnsafeCell<Content<F, T>>,
+}
+
+/// Nobody waits for the task but who holds its handle.
+pub(crate) struct Free;
+
+/// The task is one of a scope's children (T8).
+#[repr(transparent)]
+pub(crate) struct Child(pub(crate) *const Children);
+
+/// [`Free`] or [`Child`].
+pub(crate) trait Parent {
+    const IS_SCOPE: bool;
+}
+
+impl Parent for Free {
+    const IS_SCOPE: bool = false;
+}
+
+impl Parent for Child {
+    const IS_SCOPE: bool = true;
 }
 
 /// The closure until the task takes it out, the outcome once it is there (T5).
@@ -101,21 +123,31 @@ pub(crate) struct Options {
 ///
 /// # Safety
 ///
-/// What `closure` borrows outlives the task, cleanup included.
+/// What `closure` borrows outlives the task, cleanup included, and so do the children it is one of.
 #[inline]
-pub(crate) unsafe fn spawn<F, T>(closure: F, options: Options) -> (TaskRef, JoinHandle<T>)
+pub(crate) unsafe fn spawn<F, T, P>(
+    closure: F,
+    parent: P,
+    options: Options,
+) -> (TaskRef, JoinHandle<T>)
 where
     F: FnOnce() -> T + Send,
     T: Send,
+    P: Parent,
 {
-    let task = Task::<F, T> {
+    let task = Task::<F, T, P> {
         header: Header {
             state: State::spawned(),
             vtable: const {
                 &VTable {
-                    run: run::<F, T>,
-                    free: free::<F, T>,
-                    outcome: offset_of!(Task<F, T>, content),
+                    run: run::<F, T, P>,
+                    free: free::<F, T, P>,
+                    outcome: offset_of!(Task<F, T, P>, content),
+                    children: if P::IS_SCOPE {
+                        Some(offset_of!(Task<F, T, P>, parent))
+                    } else {
+                        None
+                    },
                 }
             },
             owner: AtomicPtr::new(ptr::null_mut()),
@@ -129,9 +161,10 @@ where
             class: options.class,
             cancel_delivered: Cell::new(false),
         },
+        parent,
         content: UnsafeCell::new(Content { closure: ManuallyDrop::new(closure) }),
     };
-    let block = block::allocate(Layout::new::<Task<F, T>>()).cast::<Task<F, T>>();
+    let block = block::allocate(Layout::new::<Task<F, T, P>>()).cast::<Task<F, T, P>>();
     // SAFETY: the block is new and large enough, and the state word counts two references.
     unsafe {
         block.write(task);
@@ -142,12 +175,12 @@ where
 
 /// Runs the closure on the task's own stack and stores what becomes of it. Called by the
 /// trampoline, so nothing unwinds out of it (H4).
-unsafe extern "C" fn run<F, T>(task: *mut ())
+unsafe extern "C" fn run<F, T, P>(task: *mut ())
 where
     F: FnOnce() -> T,
 {
     // SAFETY: T1, the worker holds a reference while the task runs.
-    let task = unsafe { &*task.cast::<Task<F, T>>() };
+    let task = unsafe { &*task.cast::<Task<F, T, P>>() };
     let header = &task.header;
     let content = task.content.get();
     // SAFETY: T5, the content is the closure, and it is the task's.
@@ -166,10 +199,14 @@ where
             }
         })
     };
-    let droppable = needs_drop::<T>() || matches!(outcome, Err(JoinError::Panicked(_)));
+    let panicked = matches!(outcome, Err(JoinError::Panicked(_)));
+    let droppable = needs_drop::<T>() || panicked;
     // SAFETY: T5, the closure is gone and nobody reads the outcome yet.
     unsafe { content.cast::<Outcome<T>>().write(outcome) };
     if droppable && !header.state.complete() {
+        if panicked && let Some(children) = header.children() {
+            children.note_panic();
+        }
         // SAFETY: T5, there is no handle, so the outcome is ours.
         drop_caught(unsafe { content.cast::<Outcome<T>>().read() });
     }
@@ -181,11 +218,11 @@ where
 ///
 /// No reference is left. Then neither closure nor outcome is: the task took the one, and whoever T5
 /// names has dropped the other.
-unsafe fn free<F, T>(header: NonNull<Header>) {
+unsafe fn free<F, T, P>(header: NonNull<Header>) {
     // SAFETY: the caller's word.
     unsafe {
         drop_header(header);
-        block::free(header.cast(), Layout::new::<Task<F, T>>());
+        block::free(header.cast(), Layout::new::<Task<F, T, P>>());
     }
 }
 

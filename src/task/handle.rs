@@ -5,11 +5,11 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use super::body::{JoinError, Outcome};
 use super::header::{TaskRef, Waiter, free};
-use super::park::{self, Current, current_task};
+use super::park::{self, Current, Waiting, current_task};
 use super::state::{DONE, Detach, JOINER, RELEASED};
 use crate::id::Id;
 
@@ -82,7 +82,7 @@ impl<T> JoinHandle<T> {
         }
         let registration = Registration { task: &self.task, me };
         while !self.task.is_done() {
-            me.park();
+            me.park(Waiting::Join(self.task.id()));
         }
         drop(registration);
     }
@@ -91,7 +91,7 @@ impl<T> JoinHandle<T> {
     fn join_as_thread(&self) {
         if self.register(Waiter::Waker(park::thread_waker()), 0) {
             while !self.task.is_done() {
-                park::park();
+                park::park_thread(None);
             }
         }
     }
@@ -105,6 +105,12 @@ impl<T> JoinHandle<T> {
         let registered = self.task.state.set_waiter(also);
         drop(before);
         registered
+    }
+
+    /// Has `waker` woken at the end, in place of any other. True: that has come already.
+    pub(crate) fn notify(&mut self, waker: Waker) -> bool {
+        let state = &self.task.state;
+        state.load().has(DONE) || !state.clear_waiter() || !self.register(Waiter::Waker(waker), 0)
     }
 
     /// Takes the outcome out of the block.
@@ -195,11 +201,7 @@ impl<T> Future for JoinHandle<T> {
     /// When polled again after it was ready.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(!self.taken, "a JoinHandle was polled after it was ready");
-        let state = &self.task.state;
-        if !state.load().has(DONE)
-            && state.clear_waiter()
-            && self.register(Waiter::Waker(context.waker().clone()), 0)
-        {
+        if !self.is_finished() && !self.notify(context.waker().clone()) {
             return Poll::Pending;
         }
         // SAFETY: done, and not taken before.
@@ -216,8 +218,16 @@ impl<T> Drop for JoinHandle<T> {
                 Detach::Detached => return,
                 // SAFETY: T1, the handle's reference is the last.
                 Detach::LastReference => return unsafe { free(task) },
-                // SAFETY: T5, COMPLETE is set, so the outcome is the handle's to drop.
-                Detach::OutcomeLeft => drop(unsafe { self.take() }),
+                Detach::OutcomeLeft => {
+                    // SAFETY: T5, COMPLETE is set, so the outcome is the handle's to drop.
+                    let outcome = unsafe { self.take() };
+                    if let (Err(JoinError::Panicked(_)), Some(children)) =
+                        (&outcome, self.task.children())
+                    {
+                        children.note_panic();
+                    }
+                    drop(outcome);
+                }
             }
         }
         // SAFETY: the handle's reference, which is given up nowhere else.

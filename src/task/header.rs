@@ -8,7 +8,9 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
+use super::children::Children;
 use super::inbox::Linked;
+use super::park::Waiting;
 use super::remote::Remote;
 use super::stage::Stage;
 use super::state::{CANCEL, DONE, State};
@@ -23,6 +25,8 @@ pub(super) struct VTable {
     pub(super) free: unsafe fn(NonNull<Header>),
     /// Where in the block the outcome lies.
     pub(super) outcome: usize,
+    /// Where in the block the address of the scope's children lies; `None` where there is no scope.
+    pub(super) children: Option<usize>,
 }
 
 /// The head of a task's block. Who may touch which field when is ruled in [`state`](super::state).
@@ -60,6 +64,26 @@ impl Header {
     /// Asks the task to end: its next suspension unwinds it, and if it is suspended, this one.
     pub(crate) fn cancel(&self) {
         self.notify(CANCEL);
+    }
+
+    /// The children that this task is one of.
+    #[inline]
+    pub(super) fn children(&self) -> Option<&Children> {
+        let place = ptr::from_ref(self).cast::<u8>().wrapping_add(self.vtable.children?);
+        // SAFETY: T8, and the vtable is that of the block.
+        Some(unsafe { &**place.cast::<*const Children>() })
+    }
+
+    /// The task's place on its stack, while it has one.
+    #[inline]
+    pub(super) fn stage(&self) -> &Stage {
+        // SAFETY: C1, only the running task and its worker ask, and the stage is there for both.
+        unsafe { &*self.stage.get() }
+    }
+
+    /// What it waits for, if it is parked; for its worker alone.
+    pub(crate) fn waiting(&self) -> Waiting {
+        self.stage().waiting.get()
     }
 
     #[inline]
@@ -159,14 +183,6 @@ impl TaskRef {
     pub(super) fn as_ptr(&self) -> *mut Header {
         self.0.as_ptr()
     }
-
-    /// A waker that unparks the task. It is a counted reference and allocates nothing.
-    #[inline]
-    pub(crate) fn waker(&self) -> Waker {
-        let header = self.clone().into_raw();
-        // SAFETY: the functions below keep the contract, with the reference that `clone` made.
-        unsafe { Waker::from_raw(RawWaker::new(header.cast(), &WAKER)) }
-    }
 }
 
 impl Deref for TaskRef {
@@ -245,7 +261,16 @@ pub(super) enum Waiter {
     Waker(Waker),
 }
 
-/// How [`TaskRef::waker`] works.
+/// A waker that unparks the task, for as long as `task` is borrowed. It is no counted reference and
+/// allocates nothing; its clones are counted references.
+#[inline]
+pub(super) fn borrowed_waker(task: &TaskRef) -> impl Deref<Target = Waker> {
+    let raw = RawWaker::new(task.as_ptr().cast_const().cast(), &WAKER);
+    // SAFETY: the functions below keep the contract; the waker itself is never dropped.
+    ManuallyDrop::new(unsafe { Waker::from_raw(raw) })
+}
+
+/// How a task's wakers work.
 static WAKER: RawWakerVTable = RawWakerVTable::new(
     |header| {
         // SAFETY: the waker that is cloned holds a reference.

@@ -7,22 +7,29 @@
 
 mod block;
 mod body;
+mod children;
+mod deadline;
 mod handle;
 mod header;
 mod inbox;
+#[cfg(all(test, loom))]
+mod models;
 mod park;
 mod remote;
 mod sleep;
 mod stage;
 mod state;
+mod timers;
 
 pub use body::JoinError;
 pub use handle::{Handle, JoinHandle, current};
-pub use park::{park, yield_now};
+pub use park::{is_cancelled, park, yield_now};
 
-pub(crate) use body::{Options, spawn};
+pub(crate) use body::{Child, Free, Options, Parent, spawn};
+pub(crate) use children::Children;
+pub(crate) use deadline::{Deadline, DeadlineUnwind};
 pub(crate) use header::{Started, TaskRef};
-pub(crate) use park::{Current, current_task};
+pub(crate) use park::{Waiting, current_task, park_for, park_thread, park_undisturbed, with_waker};
 pub(crate) use remote::Remote;
 pub(crate) use sleep::{Sleep, Woken};
 pub(crate) use stage::{Signal, Turn};

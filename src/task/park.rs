@@ -1,4 +1,11 @@
-//! Suspending and being unparked, on tasks and on plain threads.
+//! Suspending and being unparked, on tasks and on plain threads, and what can cut a suspension
+//! short: a cancellation, or a deadline.
+//!
+//! Both unwind the coroutine from the suspension, with a payload of ours and without the panic hook.
+//! They do not while the thread is unwinding already, since a second panic that leaves a destructor
+//! aborts the process. std counts panics by thread, not by coroutine, so it may be another coroutine
+//! of the same worker that is suspended in the middle of its unwinding. Then the interruption is
+//! *put off*, and the worker wakes the task again once no panic is under way.
 
 use std::cell::OnceCell;
 use std::mem::ManuallyDrop;
@@ -7,15 +14,45 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 use super::body::CancelUnwind;
-use super::header::{Header, Started, TaskRef};
+use super::deadline;
+use super::header::{Header, Started, TaskRef, borrowed_waker};
 use super::stage::Signal;
 use super::state::CANCEL;
+use super::timers::Timer;
+use crate::id::Id;
 use crate::record;
 
+/// What a parked task waits for, as reports tell it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Waiting {
+    /// Its own call of `park`.
+    Park,
+    Sleep,
+    Join(Id),
+    Children,
+    Future,
+    Blocking,
+}
+
+impl std::fmt::Display for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Waiting::Park => f.write_str("park"),
+            Waiting::Sleep => f.write_str("sleep"),
+            Waiting::Join(id) => write!(f, "the end of coroutine {id}"),
+            Waiting::Children => f.write_str("the end of its scope's coroutines"),
+            Waiting::Future => f.write_str("a future"),
+            Waiting::Blocking => f.write_str("a blocking call"),
+        }
+    }
+}
+
 /// The task that the running code belongs to. Borrowed, not counted: it lives as long as the code
-/// that runs in it (T1).
+/// that runs in it (T1). In a coroutine made by hand that is until this coroutine suspends itself, so
+/// a `Current` is not kept while code of the user's runs.
 pub(crate) struct Current(ManuallyDrop<TaskRef>);
 
 impl Deref for Current {
@@ -39,54 +76,97 @@ pub(crate) fn current_task() -> Option<Current> {
 }
 
 impl Current {
-    /// The task as its worker knows it, for a timer.
-    pub(crate) fn started(&self) -> Started {
-        // SAFETY: it runs, so it has started and is in no queue; whoever gets this unparks it and
-        // does nothing else.
-        unsafe { Started::from_raw(self.as_ptr()) }
+    /// Suspends the task until it is unparked or interrupted. May return early.
+    #[inline]
+    pub(crate) fn park(&self, waiting: Waiting) {
+        if self.state.load().has(CANCEL) || deadline::any() {
+            return self.park_interruptibly(waiting);
+        }
+        self.park_undisturbed(waiting);
+        if self.state.load().has(CANCEL) {
+            self.interrupt();
+        }
     }
 
-    /// Suspends the task until it is unparked or cancelled. May return early.
+    #[cold]
+    fn park_interruptibly(&self, waiting: Waiting) {
+        self.interrupt();
+        let _timer = deadline::next().map(|time| self.set_timer(time));
+        self.park_undisturbed(waiting);
+        self.interrupt();
+    }
+
+    /// As [`park`](Current::park), but an interruption waits for a later suspension.
     #[inline]
-    pub(crate) fn park(&self) {
-        self.deliver_cancel();
+    pub(crate) fn park_undisturbed(&self, waiting: Waiting) {
         if !self.state.take_token() {
+            let stage = self.stage();
+            stage.waiting.set(waiting);
             // SAFETY: it is the calling code's task.
             unsafe { self.switch_out(Signal::Park) };
-            self.deliver_cancel();
         }
+    }
+
+    /// As [`park`](Current::park), until `time` at the latest.
+    pub(crate) fn park_until(&self, time: Instant, waiting: Waiting) {
+        let _timer = self.set_timer(time);
+        self.park(waiting);
+    }
+
+    /// Has the task unparked at `time`, until the timer is dropped.
+    fn set_timer(&self, time: Instant) -> Timer {
+        let owner = self.owner().expect("a task that runs has an owner");
+        // SAFETY: it runs, and is in no queue. The timer goes before the task does, for its holders
+        // are suspended with the task, and by nothing else; what fires just unparks.
+        owner.set_timer(time, unsafe { Started::from_raw(self.as_ptr()) })
     }
 
     /// Lets others go first.
     #[inline]
     pub(crate) fn yield_now(&self) {
-        self.deliver_cancel();
-        // SAFETY: it is the calling code's task.
-        unsafe { self.switch_out(Signal::Yield) };
-        self.deliver_cancel();
+        self.interrupt_if_due();
+        self.step_aside();
+        self.interrupt_if_due();
     }
 
     /// Lets others go first, whatever is asked of the task meanwhile.
-    #[cold]
-    pub(super) fn step_aside(&self) {
+    #[inline]
+    pub(crate) fn step_aside(&self) {
         // SAFETY: it is the calling code's task.
         unsafe { self.switch_out(Signal::Yield) };
     }
 
     #[inline]
-    fn deliver_cancel(&self) {
-        if self.state.load().has(CANCEL) {
-            self.unwind_cancelled();
+    fn interrupt_if_due(&self) {
+        if self.state.load().has(CANCEL) || deadline::any() {
+            self.interrupt();
         }
     }
 
-    /// Unwinds a cancelled task, once. Not while the thread is unwinding already: a second panic
-    /// out of a destructor would abort the process.
+    /// Unwinds the task if it was cancelled and does not know yet, or if a deadline is past.
     #[cold]
-    fn unwind_cancelled(&self) {
-        if cfg!(panic = "unwind") && !self.cancel_delivered.get() && !thread::panicking() {
+    fn interrupt(&self) {
+        if cfg!(panic = "abort") {
+            return;
+        }
+        let cancelled = self.state.load().has(CANCEL) && !self.cancel_delivered.get();
+        if !cancelled && !deadline::is_past() {
+            return;
+        }
+        if thread::panicking() {
+            return self.put_off();
+        }
+        if cancelled {
             self.cancel_delivered.set(true);
             resume_unwind(Box::new(CancelUnwind));
+        }
+        deadline::unwind_past();
+    }
+
+    /// Has the worker wake the task again when no panic is under way.
+    fn put_off(&self) {
+        if let Some(owner) = self.owner() {
+            owner.put_off(TaskRef::clone(self));
         }
     }
 }
@@ -98,7 +178,8 @@ impl Current {
 ///
 /// # Panics
 ///
-/// Unwinds, without calling the panic hook, when the coroutine is cancelled.
+/// Unwinds, without calling the panic hook, when the coroutine is cancelled or a
+/// [`timeout`](crate::timeout) around it elapses.
 ///
 /// # Examples
 ///
@@ -109,8 +190,41 @@ impl Current {
 /// ```
 #[inline]
 pub fn park() {
+    park_for(Waiting::Park);
+}
+
+/// [`park`], with the reason for reports.
+#[inline]
+pub(crate) fn park_for(waiting: Waiting) {
     match current_task() {
-        Some(task) => task.park(),
+        Some(task) => task.park(waiting),
+        None => park_thread(None),
+    }
+}
+
+/// Blocks the calling thread, which is in no task, until it is unparked, for `limit` at most, and
+/// until the first of its deadlines.
+pub(crate) fn park_thread(limit: Option<Duration>) {
+    interrupt_thread();
+    let left = deadline::next().map(|time| time.saturating_duration_since(Instant::now()));
+    match limit.into_iter().chain(left).min() {
+        Some(limit) => thread::park_timeout(limit),
+        None => thread::park(),
+    }
+    interrupt_thread();
+}
+
+/// Unwinds the calling thread, which is in no task, if a deadline is past.
+fn interrupt_thread() {
+    if deadline::any() && cfg!(panic = "unwind") && !thread::panicking() {
+        deadline::unwind_past();
+    }
+}
+
+/// As [`park_for`], but an interruption waits for a later suspension.
+pub(crate) fn park_undisturbed(waiting: Waiting) {
+    match current_task() {
+        Some(task) => task.park_undisturbed(waiting),
         None => thread::park(),
     }
 }
@@ -119,7 +233,8 @@ pub fn park() {
 ///
 /// # Panics
 ///
-/// Unwinds, without calling the panic hook, when the coroutine is cancelled.
+/// Unwinds, without calling the panic hook, when the coroutine is cancelled or a
+/// [`timeout`](crate::timeout) around it elapses.
 ///
 /// # Examples
 ///
@@ -136,7 +251,49 @@ pub fn park() {
 pub fn yield_now() {
     match current_task() {
         Some(task) => task.yield_now(),
-        None => thread::yield_now(),
+        None => {
+            interrupt_thread();
+            thread::yield_now();
+        }
+    }
+}
+
+/// Whether the calling coroutine was cancelled: its next suspension unwinds it, or one did already.
+/// False on a plain thread.
+///
+/// # Examples
+///
+/// ```
+/// let worker = coro::go(|| {
+///     let mut steps = 0u64;
+///     while !coro::is_cancelled() {
+///         steps += 1; // a long computation that never suspends
+///     }
+///     steps
+/// });
+/// # while coro::inspect::metrics().fresh > 0 {}
+/// worker.cancel();
+/// let steps = worker.join(); // it ended by itself, unless it was cancelled before it began
+/// # let _ = steps;
+/// ```
+pub fn is_cancelled() -> bool {
+    current_task().is_some_and(|task| task.is_cancelled())
+}
+
+/// Runs `f` with a waker of the calling coroutine, or of the thread where there is none.
+///
+/// On a task's own stack the waker is lent: to lend it costs nothing, to clone it is to count a
+/// reference. In a coroutine made by hand `f` may suspend that coroutine and be resumed when the task
+/// is long gone, so there it is counted from the start.
+#[inline]
+pub(crate) fn with_waker<R>(f: impl FnOnce(&Waker) -> R) -> R {
+    match current_task() {
+        Some(task) if record::is_own_task() => f(&borrowed_waker(&task)),
+        Some(task) => {
+            let waker = Waker::clone(&borrowed_waker(&task));
+            f(&waker)
+        }
+        None => f(&thread_waker()),
     }
 }
 

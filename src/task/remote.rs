@@ -8,7 +8,7 @@
 //!
 //! - **W1** A `Remote` is never freed. It is leaked when made and used again by later workers, so
 //!   it may be touched at any time; a late wake-up reaches a stranger, who finds nothing to do.
-//! - **W2** `ready` and `pending` are touched by the worker's own thread only.
+//! - **W2** `ready`, `pending`, `put_off` and `timers` are touched by the worker's own thread only.
 //!
 //! # Parking late
 //!
@@ -26,12 +26,14 @@ use std::collections::VecDeque;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
-use super::header::{Header, Started};
+use super::header::{Header, Started, TaskRef};
 use super::inbox::Inbox;
 use super::sleep::Sleep;
+use super::timers::{Timer, TimerKey, Timers};
 
 thread_local! {
     /// The worker that this thread is.
@@ -50,6 +52,9 @@ pub(crate) struct Remote {
     ready: UnsafeCell<VecDeque<Started>>,
     /// The task that parked last, while its park is not visible (W4).
     pending: Cell<*mut Header>,
+    /// Tasks that are to be interrupted once no panic is under way.
+    put_off: UnsafeCell<Vec<TaskRef>>,
+    timers: UnsafeCell<Timers>,
     counters: Counters,
 }
 
@@ -95,6 +100,8 @@ impl Remote {
             sleep: Sleep::new(),
             ready: UnsafeCell::new(VecDeque::new()),
             pending: Cell::new(ptr::null_mut()),
+            put_off: UnsafeCell::new(Vec::new()),
+            timers: UnsafeCell::default(),
             counters: Counters::default(),
         }));
         ALL.lock().unwrap_or_else(PoisonError::into_inner).push(remote);
@@ -216,6 +223,55 @@ impl Remote {
     fn empty_inbox(&self) {
         // SAFETY: T2, what was in the inbox is in no other queue.
         self.inbox.take_all(|task| self.push_ready(unsafe { Started::from_raw(task) }));
+    }
+
+    /// Has `task` unparked at `deadline`. Only on the worker's own thread.
+    pub(super) fn set_timer(&'static self, deadline: Instant, task: Started) -> Timer {
+        debug_assert!(self.is_here());
+        // SAFETY: W2.
+        Timer::new(self, unsafe { (*self.timers.get()).set(deadline, task) })
+    }
+
+    pub(super) fn clear_timer(&self, key: TimerKey) {
+        // SAFETY: W2, a timer is dropped where it was set.
+        unsafe { (*self.timers.get()).clear(key) };
+    }
+
+    /// When the first timer is due. Only on the worker's own thread.
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
+        // SAFETY: W2.
+        unsafe { (*self.timers.get()).next() }
+    }
+
+    /// Unparks the tasks whose time has come. Only on the worker's own thread.
+    pub(crate) fn fire_timers(&self) {
+        if self.next_timer().is_none() {
+            return;
+        }
+        let now = Instant::now();
+        // SAFETY: W2, and the borrow ends before the task is unparked.
+        while let Some(task) = unsafe { (*self.timers.get()).pop_due(now) } {
+            task.unpark();
+        }
+    }
+
+    /// Remembers a task that could not be interrupted, because the thread was panicking.
+    pub(super) fn put_off(&self, task: TaskRef) {
+        debug_assert!(self.is_here());
+        // SAFETY: W2.
+        unsafe { (*self.put_off.get()).push(task) };
+    }
+
+    /// Wakes the tasks that were put off, if the time has come. Only on the worker's own thread.
+    pub(crate) fn wake_put_off(&self) {
+        // SAFETY: W2, and the borrow ends here.
+        let tasks = unsafe { &mut *self.put_off.get() };
+        if tasks.is_empty() || std::thread::panicking() {
+            return;
+        }
+        for task in std::mem::take(tasks) {
+            task.unpark();
+        }
     }
 
     /// Whether a task is ready or on its way here. Only on the worker's own thread.

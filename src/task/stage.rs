@@ -15,10 +15,11 @@
 use std::cell::Cell;
 use std::mem::{MaybeUninit, size_of};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering;
 
 use super::header::{Header, Started, TaskRef, Waiter, free};
+use super::park::Waiting;
 use super::remote::Remote;
 use super::state::{Finish, PARKED};
 use crate::coroutine::{Engine, Switch};
@@ -41,6 +42,8 @@ pub(crate) struct Stage {
     switch: Cell<*const Switch<(), Signal>>,
     /// Where the worker lists the task, once it has ended.
     index: Cell<u32>,
+    /// What the task waits for while it is parked.
+    pub(super) waiting: Cell<Waiting>,
     slot: Slot,
 }
 
@@ -82,10 +85,15 @@ impl TaskRef {
         // SAFETY: C1, the slot is ours until the engine is done; `resume` releases it then.
         unsafe {
             let (engine, _) = Engine::new(&slot, RESERVE, record, body);
-            let switch = Cell::new(std::ptr::null());
-            stage.write(Stage { engine, switch, index: Cell::new(0), slot });
+            stage.write(Stage {
+                engine,
+                switch: Cell::new(ptr::null()),
+                index: Cell::new(0),
+                waiting: Cell::new(Waiting::Park),
+                slot,
+            });
         }
-        self.owner.store(std::ptr::from_ref(owner).cast_mut(), Ordering::Relaxed);
+        self.owner.store(ptr::from_ref(owner).cast_mut(), Ordering::Relaxed);
         self.stage.set(stage);
         // The reference stays the task's own, until `finish` gives it up (T1).
         // SAFETY: just started, and in no queue.
@@ -162,6 +170,8 @@ pub(super) unsafe fn finish(header: *mut Header) {
     if let Some(owner) = task.owner() {
         owner.counters().ended.add(1);
     }
+    // They outlive this, which is one of them; the block may not.
+    let children = task.children().map(ptr::from_ref);
     let last = match task.state.finish_unwaited() {
         Finish::Released => false,
         Finish::LastReference => true,
@@ -177,6 +187,10 @@ pub(super) unsafe fn finish(header: *mut Header) {
     if last {
         // SAFETY: T1, it was the last reference.
         unsafe { free(header) };
+    }
+    if let Some(children) = children {
+        // SAFETY: T8.
+        unsafe { (*children).remove() };
     }
 }
 

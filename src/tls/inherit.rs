@@ -1,6 +1,6 @@
 //! Values that a coroutine hands down to those that it starts.
 
-use super::Key;
+use super::{Key, storing};
 use crate::record;
 
 /// As [`set`](super::set), and coroutines that are started through [`inherit`] get a clone.
@@ -23,10 +23,7 @@ use crate::record;
 /// ```
 #[inline]
 pub fn set_inheritable<K: Key + Clone + Send, V: Clone + Send + 'static>(key: K, value: V) {
-    record::with(|record| {
-        record.arm();
-        record.locals().set_inheritable(key, value);
-    });
+    record::with(|record| storing(record, |locals| locals.set_inheritable(key, value)));
 }
 
 /// Wraps `f` so that it runs with clones of the inheritable values of the running coroutine.
@@ -65,10 +62,11 @@ where
     move || {
         if !bequests.is_empty() {
             record::with(|record| {
-                record.arm();
-                for bequest in bequests {
-                    bequest.install(record.locals());
-                }
+                storing(record, |locals| {
+                    for bequest in bequests {
+                        bequest.install(locals);
+                    }
+                });
             });
         }
         f()

@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt;
 
+use super::storing;
 use crate::locals::{Fixed, Held};
 use crate::record::{self, Record};
 
@@ -219,12 +220,13 @@ impl<T: 'static> LocalKey<T> {
         record: &Record,
         make: M,
     ) -> Result<Held<T>, Option<M>> {
-        record.arm();
-        if record.locals().refuses() {
-            return Err(Some(make));
-        }
-        let value = make();
-        record.locals().insert(Fixed::of(self), value).ok_or(None)
+        storing(record, |locals| {
+            if locals.refuses() {
+                return Err(Some(make));
+            }
+            let value = make();
+            locals.insert(Fixed::of(self), value).ok_or(None)
+        })
     }
 
     /// Runs `f` with the value there is, or else stores `value` without running the initialiser.

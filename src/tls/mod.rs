@@ -82,8 +82,8 @@ pub use local::{AccessError, LocalKey};
 pub use scope::scope;
 
 pub use crate::id::Id;
-use crate::locals::Keyed;
-use crate::record;
+use crate::locals::{Keyed, Locals};
+use crate::record::{self, Record};
 
 /// What a value can be stored under: anything that is `Hash + Eq + 'static`.
 ///
@@ -141,10 +141,7 @@ pub fn id() -> Id {
 /// ```
 #[inline]
 pub fn set<K: Key, V: 'static>(key: K, value: V) {
-    record::with(|record| {
-        record.arm();
-        record.locals().set(Keyed(key), value);
-    });
+    record::with(|record| storing(record, |locals| locals.set(Keyed(key), value)));
 }
 
 /// The value under `key`, or `None` if there is none or it is not a `V`.
@@ -309,8 +306,28 @@ pub fn unload() {
 /// ```
 #[inline]
 pub fn at_exit(f: impl FnOnce() + 'static) {
-    record::with(|record| {
-        record.arm();
-        record.locals().at_exit(f);
-    });
+    record::with(|record| storing(record, |locals| locals.at_exit(f)));
+}
+
+/// Runs `store`, which stores something, and sees to it that it will be cleaned up.
+///
+/// To arm before is not enough. In the middle user code runs (a `Hash`, an `Eq`, an initialiser, the
+/// `Drop` of what is replaced), and it may call [`unload`], which finds nothing stored yet and
+/// disarms.
+#[inline]
+fn storing<R>(record: &Record, store: impl FnOnce(&Locals) -> R) -> R {
+    struct Rearm<'a>(&'a Record);
+
+    impl Drop for Rearm<'_> {
+        #[inline]
+        fn drop(&mut self) {
+            if !self.0.locals().is_empty() {
+                self.0.arm();
+            }
+        }
+    }
+
+    record.arm();
+    let _rearm = Rearm(record);
+    store(record.locals())
 }

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::marker::PhantomData;
 
-use super::Key;
+use super::{Key, storing};
 use crate::locals::{Keyed, Removed, Shadow, quietly};
 use crate::record::{self, Record};
 
@@ -56,8 +56,7 @@ struct Scope<'a, K: Key> {
 
 impl<'a, K: Key> Scope<'a, K> {
     fn enter(record: &'a Record, key: K, value: impl Any) -> Self {
-        record.arm();
-        let shadow = record.locals().swap_in(Keyed(key), value);
+        let shadow = storing(record, |locals| locals.swap_in(Keyed(key), value));
         Scope { record, shadow: Some(shadow), key: PhantomData }
     }
 

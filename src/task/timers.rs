@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::task::Started;
+use super::header::Started;
+use super::remote::Remote;
 
 /// Names a timer that is set.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct TimerKey {
+pub(super) struct TimerKey {
     deadline: Instant,
     /// Tells timers of one deadline apart, oldest first.
     sequence: u64,
@@ -24,8 +25,7 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    /// Remembers to unpark `task` when `deadline` has come. Whoever sets a timer clears it before the
-    /// task ends.
+    /// Remembers to unpark `task` when `deadline` has come.
     pub(super) fn set(&mut self, deadline: Instant, task: Started) -> TimerKey {
         let key = TimerKey { deadline, sequence: self.next_sequence };
         self.next_sequence += 1;
@@ -33,13 +33,9 @@ impl Timers {
         key
     }
 
-    /// Forgets a timer. False: it has fired.
-    pub(super) fn clear(&mut self, key: TimerKey) -> bool {
-        self.waiting.remove(&key).is_some()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+    /// Forgets a timer, unless it has fired.
+    pub(super) fn clear(&mut self, key: TimerKey) {
+        self.waiting.remove(&key);
     }
 
     /// The first deadline.
@@ -51,5 +47,23 @@ impl Timers {
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<Started> {
         let first = self.waiting.first_entry()?;
         (first.key().deadline <= now).then(|| first.remove())
+    }
+}
+
+/// A timer that is set, until this is dropped, which is on the same thread: its holder is pinned.
+pub(crate) struct Timer {
+    remote: &'static Remote,
+    key: TimerKey,
+}
+
+impl Timer {
+    pub(super) fn new(remote: &'static Remote, key: TimerKey) -> Timer {
+        Timer { remote, key }
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.remote.clear_timer(self.key);
     }
 }

@@ -1,0 +1,228 @@
+//! Coroutines that borrow from whoever starts them.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+
+use super::spawn_here;
+use crate::id::Id;
+use crate::task::{Child, Children, Handle, JoinError, JoinHandle};
+
+/// Runs `f`, which may start coroutines that borrow what lives outside of the scope, and waits until
+/// all of them have ended and their cleanup is over; as [`std::thread::scope`].
+///
+/// If `f` panics, or is cancelled, or a timeout around it elapses, the children are waited for just
+/// the same, and the unwinding goes on after that. They are not cancelled.
+///
+/// Works in a coroutine and on a plain thread.
+///
+/// # Panics
+///
+/// When a child has panicked and its handle was not joined; and with whatever `f` panics with. When no
+/// coroutine can be started, as [`go`](crate::go).
+///
+/// # Examples
+///
+/// ```
+/// let words = vec!["to", "be", "or", "not"];
+/// let mut longest = 0;
+/// let total: usize = coro::scope(|s| {
+///     s.go(|| longest = words.iter().map(|word| word.len()).max().unwrap());
+///     let halves = words.chunks(2).map(|half| s.go(move || half.concat().len()));
+///     halves.collect::<Vec<_>>().into_iter().map(|half| half.join().unwrap()).sum()
+/// });
+/// assert_eq!((longest, total), (3, 9));
+/// ```
+///
+/// What does not outlive the scope cannot be borrowed, and nothing borrowed gets out of it:
+///
+/// ```compile_fail,E0373
+/// coro::scope(|s| {
+///     let inside = 1;
+///     s.go(|| println!("{inside}"));
+/// });
+/// ```
+///
+/// ```compile_fail,E0521
+/// let mut kept = None;
+/// coro::scope(|s| {
+///     kept = Some(s.go(|| 1));
+/// });
+/// ```
+///
+/// ```compile_fail,E0499
+/// let mut count = 0;
+/// coro::scope(|s| {
+///     s.go(|| count += 1);
+///     s.go(|| count += 1);
+/// });
+/// ```
+#[track_caller]
+pub fn scope<'env, T>(f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T) -> T {
+    let scope = Scope {
+        children: Children::new(),
+        location: Location::caller(),
+        scope: PhantomData,
+        env: PhantomData,
+    };
+    let outcome = catch_unwind(AssertUnwindSafe(|| f(&scope)));
+    scope.children.wait();
+    match outcome {
+        Err(payload) => resume_unwind(payload),
+        Ok(_) if scope.children.has_panicked() => panic!("a coroutine of this scope panicked"),
+        Ok(value) => value,
+    }
+}
+
+/// Where coroutines are started that borrow; given to the function of [`scope`].
+///
+/// # Examples
+///
+/// ```
+/// fn squares<'scope>(s: &'scope coro::Scope<'scope, '_>, n: &'scope [u32]) -> u32 {
+///     n.iter().map(|n| s.go(move || n * n)).map(|child| child.join().unwrap()).sum()
+/// }
+/// assert_eq!(coro::scope(|s| squares(s, &[1, 2, 3])), 14);
+/// ```
+pub struct Scope<'scope, 'env: 'scope> {
+    children: Children,
+    location: &'static Location<'static>,
+    /// Invariant, as in std: neither lifetime may be stretched or shrunk.
+    scope: PhantomData<&'scope mut &'scope ()>,
+    env: PhantomData<&'env mut &'env ()>,
+}
+
+impl<'scope> Scope<'scope, '_> {
+    /// Starts a coroutine that may borrow what outlives the scope; otherwise as [`go`](crate::go).
+    ///
+    /// # Panics
+    ///
+    /// As [`go`](crate::go).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let name = String::from("borrowed");
+    /// coro::scope(|s| {
+    ///     s.go(|| assert_eq!(name.len(), 8));
+    /// });
+    /// ```
+    #[track_caller]
+    pub fn go<F, T>(&'scope self, f: F) -> ScopedJoinHandle<'scope, T>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        let children = &self.children;
+        // SAFETY: T8, the child is counted, so the scope, and with it what `f` borrows, outlives it.
+        let handle = unsafe { spawn_here(f, || children.adopt(), Location::caller()) };
+        ScopedJoinHandle { handle, scope: PhantomData }
+    }
+}
+
+impl Children {
+    /// Counts a child, which takes the address along.
+    fn adopt(&self) -> Child {
+        self.add();
+        Child(self)
+    }
+}
+
+impl fmt::Debug for Scope<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope").field("location", &self.location).finish_non_exhaustive()
+    }
+}
+
+/// The right to wait for a coroutine of a [`scope`] and to take its value. Dropping it just leaves the
+/// waiting to the scope.
+///
+/// # Examples
+///
+/// ```
+/// let answer = coro::scope(|s| {
+///     let child: coro::ScopedJoinHandle<'_, i32> = s.go(|| 42);
+///     child.join().unwrap()
+/// });
+/// assert_eq!(answer, 42);
+/// ```
+pub struct ScopedJoinHandle<'scope, T> {
+    handle: JoinHandle<T>,
+    /// So that it is dropped, and may tell the scope of a panic, before the scope ends.
+    scope: PhantomData<&'scope Children>,
+}
+
+impl<T> ScopedJoinHandle<'_, T> {
+    /// As [`JoinHandle::join`].
+    ///
+    /// # Errors
+    ///
+    /// As [`JoinHandle::join`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(coro::scope(|s| s.go(|| 1).join().unwrap()), 1);
+    /// ```
+    pub fn join(self) -> Result<T, JoinError> {
+        self.handle.join()
+    }
+
+    /// As [`JoinHandle::is_finished`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// coro::scope(|s| {
+    ///     let child = s.go(|| ());
+    ///     while !child.is_finished() {
+    ///         coro::yield_now();
+    ///     }
+    /// });
+    /// ```
+    pub fn is_finished(&self) -> bool {
+        self.handle.is_finished()
+    }
+
+    /// As [`JoinHandle::id`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// coro::scope(|s| {
+    ///     let child = s.go(coro::tls::id);
+    ///     assert_eq!(child.id(), child.join().unwrap());
+    /// });
+    /// ```
+    pub fn id(&self) -> Id {
+        self.handle.id()
+    }
+
+    /// As [`JoinHandle::cancel`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// coro::scope(|s| s.go(|| loop { coro::park() }).cancel());
+    /// ```
+    pub fn cancel(&self) {
+        self.handle.cancel();
+    }
+
+    /// As [`JoinHandle::handle`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// coro::scope(|s| s.go(coro::park).handle().unpark());
+    /// ```
+    pub fn handle(&self) -> Handle {
+        self.handle.handle()
+    }
+}
+
+impl<T> fmt::Debug for ScopedJoinHandle<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.handle.fmt(f)
+    }
+}

@@ -1,0 +1,126 @@
+//! The children of a scope, counted, so that the scope can wait for them.
+//!
+//! - **T8** A scope does not return before each of its children has counted itself off, which is the
+//!   last that a child does besides letting go of its own block. So what the children borrow, and
+//!   the `Children` themselves, outlive every use.
+
+use std::cell::UnsafeCell;
+use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, Thread};
+
+use super::header::{Header, TaskRef};
+use super::park::{Waiting, current_task, park_undisturbed};
+use super::remote::Remote;
+
+/// See the module's documentation.
+pub(crate) struct Children {
+    /// Those that run, and one for the owner as long as it does not wait.
+    running: AtomicUsize,
+    panicked: AtomicBool,
+    /// Written by the owner before it takes its one off, so it may be read by whoever then finds
+    /// itself the last.
+    owner: UnsafeCell<Option<Owner>>,
+}
+
+/// Who waits for the children.
+enum Owner {
+    /// A task, borrowed (T8), and its worker.
+    Task(*const Header, &'static Remote),
+    Thread(Thread),
+}
+
+// SAFETY: T8; the task's header may be used from any thread.
+unsafe impl Sync for Children {}
+// SAFETY: as above.
+unsafe impl Send for Children {}
+
+impl Children {
+    /// No children yet.
+    pub(crate) fn new() -> Children {
+        Children {
+            running: AtomicUsize::new(1),
+            panicked: AtomicBool::new(false),
+            owner: UnsafeCell::new(None),
+        }
+    }
+
+    /// Counts a child that is about to be spawned.
+    pub(crate) fn add(&self) {
+        self.running.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that a child has panicked and that nobody took the payload.
+    pub(super) fn note_panic(&self) {
+        self.panicked.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_panicked(&self) -> bool {
+        self.panicked.load(Ordering::Relaxed)
+    }
+
+    /// Waits until there are no children. Neither a cancellation nor a timeout cuts this short.
+    ///
+    /// Whoever waits need not be who made the `Children`: a coroutine made by hand may have been
+    /// resumed by another task since.
+    pub(crate) fn wait(&self) {
+        let owner = match current_task() {
+            Some(me) => {
+                let remote = me.owner().expect("a task that runs has an owner");
+                Owner::Task(me.as_ptr(), remote)
+            }
+            None => Owner::Thread(thread::current()),
+        };
+        // SAFETY: our one is still counted, so no child looks yet.
+        unsafe { *self.owner.get() = Some(owner) };
+        // Release: publishes the owner. Acquire: with `remove`.
+        if self.running.fetch_sub(1, Ordering::AcqRel) != 1 {
+            // Acquire: pairs with `remove`.
+            while self.running.load(Ordering::Acquire) != 0 {
+                park_undisturbed(Waiting::Children);
+            }
+        }
+    }
+
+    /// Counts the calling child off.
+    pub(super) fn remove(&self) {
+        let mut running = self.running.load(Ordering::Acquire);
+        while running != 1 {
+            // Release: pairs with `wait`, as do the other children's. Acquire: the owner's cell.
+            match self.running.compare_exchange_weak(
+                running,
+                running - 1,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return,
+                Err(now) => running = now,
+            }
+        }
+        // We are the last and the owner waits, so nobody else changes anything. From the moment that
+        // the count is zero the owner may go on and take the `Children` with it.
+        // SAFETY: the owner wrote the cell before it took its one off.
+        match unsafe { &*self.owner.get() } {
+            // It cannot go on before this worker has switched to it, so it needs no holding.
+            Some(Owner::Task(owner, remote)) if remote.is_here() => {
+                let owner = *owner;
+                self.running.store(0, Ordering::Release);
+                // SAFETY: T8.
+                unsafe { (*owner).unpark() };
+            }
+            Some(Owner::Task(owner, _)) => {
+                // SAFETY: T8, it waits; the clone keeps it from here on.
+                let owner = unsafe { ManuallyDrop::new(TaskRef::from_raw(*owner)) };
+                let held = TaskRef::clone(&owner);
+                self.running.store(0, Ordering::Release);
+                held.unpark();
+            }
+            Some(Owner::Thread(thread)) => {
+                let held = thread.clone();
+                self.running.store(0, Ordering::Release);
+                held.unpark();
+            }
+            None => unreachable!("the owner's one is off"),
+        }
+    }
+}

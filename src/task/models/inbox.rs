@@ -1,0 +1,177 @@
+//! The inbox and the sleep of the worker behind it: I1, and that a push wakes a worker that sleeps.
+
+use std::cell::Cell;
+use std::ptr;
+
+use loom::sync::Arc;
+use loom::thread;
+
+use crate::primitives::{Checked, Ordering, explore, fence};
+use crate::task::inbox::{Inbox, Linked};
+use crate::task::{Sleep, Woken};
+
+/// A task as far as the inbox knows it.
+struct Node {
+    link: Cell<*mut Node>,
+    /// Written wherever the link is touched, so that loom sees two who do it at once (I1).
+    link_is_touched: Checked<()>,
+    /// What the pusher did before the push.
+    load: Checked<u32>,
+}
+
+// SAFETY: I1, which `link_is_touched` checks.
+unsafe impl Send for Node {}
+// SAFETY: as above.
+unsafe impl Sync for Node {}
+
+impl Node {
+    fn new() -> Node {
+        Node {
+            link: Cell::new(ptr::null_mut()),
+            link_is_touched: Checked::new(()),
+            load: Checked::new(0),
+        }
+    }
+}
+
+impl Linked for Node {
+    fn link(&self) -> &Cell<*mut Node> {
+        self.link_is_touched.write(|()| ());
+        &self.link
+    }
+}
+
+/// A worker's shared half, for `N` nodes in all.
+struct Remote<const N: usize> {
+    inbox: Inbox<Node>,
+    sleep: Sleep,
+    nodes: [Node; N],
+}
+
+impl<const N: usize> Remote<N> {
+    fn new() -> Arc<Remote<N>> {
+        let nodes = [(); N].map(|()| Node::new());
+        Arc::new(Remote { inbox: Inbox::new(), sleep: Sleep::new(), nodes })
+    }
+
+    /// As `Remote::push_inbox`. True: the inbox was empty.
+    fn push(&self, number: usize) -> bool {
+        let node = &self.nodes[number];
+        node.load.write(|load| *load = number as u32 + 1);
+        // SAFETY: I1, each model pushes a node again only after it was taken.
+        let was_empty = unsafe { self.inbox.push(ptr::from_ref(node).cast_mut()) };
+        if was_empty {
+            fence(Ordering::SeqCst);
+            self.sleep.wake();
+        }
+        was_empty
+    }
+
+    /// Takes what is there and gives the numbers of the nodes, in order.
+    fn take(&self) -> Vec<usize> {
+        let mut numbers = Vec::new();
+        self.inbox.take_all(|node| {
+            // SAFETY: I1, it was taken; the nodes live as long as the remote.
+            let node = unsafe { &*node };
+            let number = node.load.write(|load| *load as usize) - 1;
+            assert!(ptr::eq(node, &self.nodes[number]));
+            numbers.push(number);
+        });
+        numbers
+    }
+
+    /// The worker, until it has taken `wanted` nodes; it sleeps while there are none. Gives them,
+    /// and how often it was woken.
+    fn work(&self, wanted: usize) -> (Vec<usize>, u32) {
+        let (mut taken, mut calls) = (Vec::new(), 0);
+        loop {
+            taken.extend(self.take());
+            if taken.len() == wanted {
+                return (taken, calls);
+            }
+            self.sleep.prepare();
+            if self.inbox.is_empty() {
+                self.sleep.block(None);
+            }
+            calls += u32::from(self.sleep.end() == Woken::Called);
+        }
+    }
+}
+
+/// Two push at once: nothing is lost, each one's nodes come in order, and one push alone is told that
+/// the inbox was empty.
+#[test]
+fn loom_inbox_two_pushers() {
+    explore(None, &[1, 2, 3], |seen| {
+        let remote = Remote::<3>::new();
+        let pushers = [&[0, 1][..], &[2]].map(|numbers| {
+            let remote = Arc::clone(&remote);
+            thread::spawn(move || numbers.iter().filter(|number| remote.push(**number)).count())
+        });
+        let early = remote.take();
+        let told: usize = pushers.into_iter().map(|pusher| pusher.join().unwrap()).sum();
+        let late = remote.take();
+        let takes_that_found = usize::from(!early.is_empty()) + usize::from(!late.is_empty());
+        assert_eq!(told, takes_that_found, "one push for each time that it was empty");
+        let taken = [early, late].concat();
+        let place = |number| taken.iter().position(|taken| *taken == number).unwrap();
+        assert!(taken.len() == 3 && place(0) < place(1) && place(2) < 3);
+        seen.note(1 + place(2) as u32);
+        assert!(remote.inbox.is_empty());
+    });
+}
+
+/// A worker that falls asleep sees the push, or is woken by it.
+#[test]
+fn loom_inbox_push_races_sleep() {
+    explore(None, &[0, 1], |seen| {
+        let remote = Remote::<1>::new();
+        let pusher = {
+            let remote = Arc::clone(&remote);
+            thread::spawn(move || assert!(remote.push(0)))
+        };
+        let (taken, calls) = remote.work(1);
+        pusher.join().unwrap();
+        assert_eq!(taken, [0]);
+        seen.note(calls);
+    });
+}
+
+/// Who finds the inbox non-empty wakes nobody, and relies on who found it empty.
+#[test]
+fn loom_inbox_second_push_relies_on_first() {
+    explore(Some(3), &[0, 1, 2], |seen| {
+        let remote = Remote::<2>::new();
+        let pushers = [0, 1].map(|number| {
+            let remote = Arc::clone(&remote);
+            thread::spawn(move || remote.push(number))
+        });
+        let (mut taken, calls) = remote.work(2);
+        let told = pushers.map(|pusher| pusher.join().unwrap());
+        assert!(told.contains(&true));
+        taken.sort_unstable();
+        assert_eq!(taken, [0, 1]);
+        seen.note(calls);
+    });
+}
+
+/// A node goes back into the inbox that it was taken from, as a task does that is unparked again.
+#[test]
+fn loom_inbox_push_again() {
+    explore(None, &[0], |seen| {
+        let remote = Remote::<2>::new();
+        let other = {
+            let remote = Arc::clone(&remote);
+            thread::spawn(move || remote.push(1))
+        };
+        remote.push(0);
+        let mut taken = remote.take();
+        remote.push(0);
+        taken.extend(remote.take());
+        other.join().unwrap();
+        taken.extend(remote.take());
+        taken.sort_unstable();
+        assert_eq!(taken, [0, 0, 1]);
+        seen.note(0);
+    });
+}

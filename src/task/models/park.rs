@@ -1,0 +1,89 @@
+//! Parking against unparking and cancelling: T2, T3, T4, and that no token is lost or used twice.
+
+use loom::sync::Arc;
+use loom::thread;
+
+use super::{Block, Parked};
+use crate::primitives::{Checked, explore};
+use crate::task::state::CANCEL;
+
+const TOKEN: u32 = 0;
+const EARLY: u32 = 1;
+const UNPARKED: u32 = 2;
+/// A token is left when all is over.
+const LEFT: u32 = 3;
+/// None is.
+const NONE_LEFT: u32 = 4;
+
+fn outcome(how: Parked) -> u32 {
+    match how {
+        Parked::Token => TOKEN,
+        Parked::Early => EARLY,
+        Parked::Unparked => UNPARKED,
+    }
+}
+
+/// What was done before the unpark is seen after the park, however the park ends.
+#[test]
+fn loom_unpark_races_park() {
+    explore(None, &[TOKEN, EARLY, UNPARKED], |seen| {
+        let task = Block::started();
+        let gift = Arc::new(Checked::new(0));
+        task.bind();
+        let unparker = {
+            let (task, gift) = (Arc::clone(&task), Arc::clone(&gift));
+            thread::spawn(move || {
+                gift.write(|gift| *gift = 7);
+                task.notify(0)
+            })
+        };
+        let how = task.park();
+        gift.read(|gift| assert_eq!(*gift, 7));
+        seen.note(outcome(how));
+        let queued = unparker.join().unwrap();
+        assert_eq!(queued, how == Parked::Unparked);
+        assert!(!task.state().take_token());
+    });
+}
+
+/// Two that unpark at once queue the task once; what comes too late is one token for later.
+#[test]
+fn loom_token_is_taken_once() {
+    explore(None, &[TOKEN, EARLY, UNPARKED, LEFT, NONE_LEFT], |seen| {
+        let task = Block::started();
+        task.bind();
+        let unparkers = [(); 2].map(|()| {
+            let task = Arc::clone(&task);
+            thread::spawn(move || task.notify(0))
+        });
+        let how = task.park();
+        seen.note(outcome(how));
+        let queued = unparkers.map(|unparker| unparker.join().unwrap());
+        assert_eq!(queued.contains(&true), how == Parked::Unparked);
+        seen.note(if task.state().take_token() { LEFT } else { NONE_LEFT });
+        assert!(!task.state().take_token());
+    });
+}
+
+/// The task parks for good unless it is cancelled, so a cancellation that goes under, be it in an
+/// unpark at the same time, leaves it parked. Two forced switches: a loop of parks has no end of
+/// interleavings.
+#[test]
+fn loom_cancel_races_park() {
+    explore(Some(3), &[TOKEN, EARLY, UNPARKED], |seen| {
+        let task = Block::started();
+        task.bind();
+        let others = [0, CANCEL].map(|also| {
+            let task = Arc::clone(&task);
+            thread::spawn(move || task.notify(also))
+        });
+        let mut parks = 0;
+        while !task.state().load().has(CANCEL) {
+            seen.note(outcome(task.park()));
+            parks += 1;
+        }
+        assert!(parks <= 2, "there is a token more than there were unparks");
+        let queued = others.map(|other| usize::from(other.join().unwrap()));
+        assert!(queued.iter().sum::<usize>() <= parks);
+    });
+}
