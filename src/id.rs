@@ -75,6 +75,12 @@ impl Id {
         Id::from_raw(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// The id of this number, if it is one.
+    #[inline]
+    pub(crate) fn from_number(number: u64) -> Option<Id> {
+        NonZeroU64::new(number).map(Id)
+    }
+
     /// The id that a record holds as a number.
     #[inline]
     pub(crate) fn from_raw(number: u64) -> Id {

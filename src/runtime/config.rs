@@ -2,6 +2,7 @@
 
 use std::env;
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 /// The most workers that a runtime may have.
 pub(super) const MAX_WORKERS: usize = 4096;
@@ -22,5 +23,29 @@ pub(super) fn workers() -> usize {
             .unwrap_or_else(|| {
                 panic!("{NAME}={value:?}: expected a number from 1 to {MAX_WORKERS}")
             }),
+    }
+}
+
+/// After how long a coroutine that does not suspend is reported: `CORO_WATCH`, if that is set.
+///
+/// # Panics
+///
+/// When the variable holds anything but a whole number of `us`, `ms` or `s` that is not 0.
+pub(super) fn watch() -> Option<Duration> {
+    const NAME: &str = "CORO_WATCH";
+    let value = env::var_os(NAME)?;
+    let limit = value.to_str().and_then(duration).filter(|limit| !limit.is_zero());
+    Some(limit.unwrap_or_else(|| panic!("{NAME}={value:?}: expected a time such as 100ms or 2s")))
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let number = number.parse().ok()?;
+    match unit {
+        "us" => Some(Duration::from_micros(number)),
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        _ => None,
     }
 }

@@ -2,30 +2,27 @@
 
 mod builder;
 mod config;
+mod deadlock;
 mod fork;
 mod idle;
 mod scope;
 mod shared;
+mod threads;
+mod watch;
 mod worker;
 
-use std::fmt;
 use std::io;
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::thread;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crossbeam_deque::{self as deque, Injector};
-
-use crate::coroutine::{prepare_process, prepare_thread};
-use crate::stack::Class;
 use crate::task::{self, Free, JoinHandle, Options, Parent, Remote, TaskRef};
-use idle::Idle;
 use shared::Shared;
 use worker::Worker;
 
 pub use builder::Builder;
 pub use scope::{Scope, ScopedJoinHandle, scope};
+pub use threads::{Runtime, RuntimeBuilder};
 
 /// Tasks that were spawned by threads that are no workers.
 static SPAWNED_OUTSIDE: AtomicU64 = AtomicU64::new(0);
@@ -154,270 +151,23 @@ impl Shared {
     }
 }
 
-/// Worker threads, and the coroutines that run on them.
-///
-/// [`go`] needs none: outside of a coroutine it uses a default runtime. One of your own has its own
-/// threads, and an end: dropping it, or [`shutdown`](Runtime::shutdown), refuses new work, cancels
-/// the coroutines that live, runs all their cleanup, and joins the threads.
-///
-/// # Examples
-///
-/// ```
-/// let runtime = coro::Runtime::builder().workers(2).thread_name("crunch").build()?;
-/// assert_eq!(runtime.go(|| 1 + 1).join().unwrap(), 2);
-/// runtime.shutdown();
-/// # std::io::Result::Ok(())
-/// ```
-pub struct Runtime {
-    shared: Arc<Shared>,
-    threads: Vec<thread::JoinHandle<()>>,
-}
-
-impl Runtime {
-    /// What a runtime is made from.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let runtime = coro::Runtime::builder().build()?;
-    /// # std::io::Result::Ok(())
-    /// ```
-    pub fn builder() -> RuntimeBuilder {
-        RuntimeBuilder { workers: None, stack_size: None, thread_name: String::from("coro") }
-    }
-
-    /// Starts a coroutine on this runtime; otherwise as [`go`].
-    ///
-    /// # Panics
-    ///
-    /// In a process that was forked from one that uses coroutines.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let runtime = coro::Runtime::builder().workers(1).build()?;
-    /// assert_eq!(runtime.go(|| "hello").join().unwrap(), "hello");
-    /// # std::io::Result::Ok(())
-    /// ```
-    #[track_caller]
-    pub fn go<F, T>(&self, f: F) -> JoinHandle<T>
-    where
-        F: FnOnce() -> T + Send + 'static,
-        T: Send + 'static,
-    {
-        // SAFETY: `f` is 'static, and nobody's child.
-        unsafe { self.shared.spawn_from_outside(f, Free, Location::caller()) }
-    }
-
-    /// Ends the runtime: coroutines that have not started are dropped unrun, the others are
-    /// cancelled, all cleanup is run, the threads are joined. Dropping the runtime does the same.
-    ///
-    /// A coroutine that catches the cancellation and waits on is left alone, memory and all, once
-    /// every coroutine of its worker has been silent for three seconds and no timer is set; a line on
-    /// stderr names it. A coroutine that never suspends holds the shutdown up until it does.
-    ///
-    /// Called by a coroutine of this very runtime, it returns without waiting for the threads.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let runtime = coro::Runtime::builder().workers(1).build()?;
-    /// let parked = runtime.go(|| loop { coro::park() });
-    /// runtime.shutdown();
-    /// assert!(matches!(parked.join(), Err(coro::JoinError::Cancelled)));
-    /// # std::io::Result::Ok(())
-    /// ```
-    pub fn shutdown(self) {
-        drop(self);
-    }
-
-    fn start(workers: usize, class: Class, thread_name: &str) -> io::Result<Runtime> {
-        prepare_process()?;
-        fork::watch()?;
-        let queues: Vec<_> = (0..workers).map(|_| deque::Worker::new_lifo()).collect();
-        let shared = Arc::new(Shared {
-            injector: Injector::new(),
-            stealers: queues.iter().map(deque::Worker::stealer).collect(),
-            remotes: (0..workers).map(|_| Remote::acquire()).collect(),
-            idle: Idle::new(),
-            closing: false.into(),
-            class,
-        });
-        let mut runtime = Runtime { shared, threads: Vec::with_capacity(workers) };
-        for (index, queue) in queues.into_iter().enumerate() {
-            // An error here drops the runtime, which ends the threads that there are.
-            let thread = runtime.start_worker(index, queue, thread_name)?;
-            runtime.threads.push(thread);
-        }
-        Ok(runtime)
-    }
-
-    fn start_worker(
-        &self,
-        index: usize,
-        queue: deque::Worker<TaskRef>,
-        thread_name: &str,
-    ) -> io::Result<thread::JoinHandle<()>> {
-        let shared = Arc::clone(&self.shared);
-        thread::Builder::new().name(format!("{thread_name}-{index}")).spawn(move || {
-            if let Err(error) = prepare_thread() {
-                // Without it an overflow dies by a plain SIGSEGV; all else works.
-                eprintln!("coro: no alternate signal stack: {error}");
-            }
-            let remote = shared.remotes[index];
-            let worker = Worker::new(shared, index, queue);
-            let all_ended = worker.run();
-            drop(worker);
-            if all_ended {
-                remote.release();
-            }
-        })
-    }
-}
-
-impl Drop for Runtime {
-    fn drop(&mut self) {
-        self.shared.close();
-        let inside =
-            Worker::here().is_some_and(|worker| Arc::ptr_eq(worker.shared(), &self.shared));
-        if inside {
-            return;
-        }
-        for thread in self.threads.drain(..) {
-            // A worker does not panic; if it has, the panic hook has told.
-            let _ = thread.join();
-        }
-        for remote in self.shared.remotes.iter().skip(self.threads.len()) {
-            let _ = remote;
-        }
-    }
-}
-
-impl fmt::Debug for Runtime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Runtime").field("workers", &self.shared.remotes.len()).finish()
-    }
-}
-
-/// What a [`Runtime`] is made from; by [`Runtime::builder`].
-///
-/// # Examples
-///
-/// ```
-/// let runtime = coro::Runtime::builder()
-///     .workers(2)
-///     .stack_size(64 * 1024)
-///     .thread_name("crunch")
-///     .build()?;
-/// # std::io::Result::Ok(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct RuntimeBuilder {
-    workers: Option<usize>,
-    stack_size: Option<usize>,
-    thread_name: String,
-}
-
-impl RuntimeBuilder {
-    /// How many worker threads: 1 to 4096. Otherwise `CORO_WORKERS`, or as many as the process may
-    /// use CPUs.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let runtime = coro::Runtime::builder().workers(1).build()?;
-    /// # std::io::Result::Ok(())
-    /// ```
-    #[must_use]
-    pub fn workers(mut self, n: usize) -> Self {
-        self.workers = Some(n);
-        self
-    }
-
-    /// The size of the coroutines' stacks in bytes, rounded up to a power of two from 16 KiB to
-    /// 64 MiB; otherwise 256 KiB. The guard and the hidden record come out of it: up to 20 KiB.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let runtime = coro::Runtime::builder().stack_size(1 << 20).build()?;
-    /// # std::io::Result::Ok(())
-    /// ```
-    #[must_use]
-    pub fn stack_size(mut self, bytes: usize) -> Self {
-        self.stack_size = Some(bytes);
-        self
-    }
-
-    /// The name of the worker threads, to which their number is appended; otherwise `coro`.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let runtime = coro::Runtime::builder().thread_name("crunch").build()?;
-    /// let name = runtime.go(|| std::thread::current().name().map(str::to_owned)).join().unwrap();
-    /// assert!(name.unwrap().starts_with("crunch-"));
-    /// # std::io::Result::Ok(())
-    /// ```
-    #[must_use]
-    pub fn thread_name(mut self, name: impl Into<String>) -> Self {
-        self.thread_name = name.into();
-        self
-    }
-
-    /// Starts the runtime.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidInput` for a number of workers or a size of stacks that is out of range, or a thread
-    /// name with a NUL in it; `OutOfMemory` where the kernel reserves no addresses or grants no stack;
-    /// `Unsupported` under a user shadow stack; what the system says where it grants no thread.
-    ///
-    /// # Panics
-    ///
-    /// When `CORO_WORKERS` is asked for and is nonsense.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let refused = coro::Runtime::builder().workers(0).build().unwrap_err();
-    /// assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
-    /// ```
-    pub fn build(self) -> io::Result<Runtime> {
-        let workers = self.workers.unwrap_or_else(config::workers);
-        if !(1..=config::MAX_WORKERS).contains(&workers) {
-            let message = format!(
-                "a runtime has 1 to {} workers, not {workers}; see RuntimeBuilder::workers",
-                config::MAX_WORKERS
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-        }
-        if self.thread_name.contains('\0') {
-            let message = "a thread's name cannot contain a NUL; see RuntimeBuilder::thread_name";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-        }
-        let class = self.stack_size.map_or(Ok(Class::DEFAULT), Class::for_size)?;
-        Runtime::start(workers, class, &self.thread_name)
-    }
-}
-
 static DEFAULT: OnceLock<Runtime> = OnceLock::new();
 
 /// The runtime of those who have none. Where the system grants fewer threads than asked for, it
 /// makes do with fewer workers.
 fn default_runtime() -> io::Result<&'static Runtime> {
     // Not `get_or_init`: a failure is to be tried again at the next call.
-    static STARTING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    static STARTING: Mutex<()> = Mutex::new(());
     if let Some(runtime) = DEFAULT.get() {
         return Ok(runtime);
     }
-    let starting = STARTING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(runtime) = DEFAULT.get() {
         return Ok(runtime);
     }
     let mut workers = config::workers();
     let runtime = loop {
-        match Runtime::start(workers, Class::DEFAULT, "coro") {
+        match Runtime::builder().workers(workers).build() {
             Ok(runtime) => break runtime,
             Err(error) if workers > 1 && error.kind() == io::ErrorKind::WouldBlock => workers /= 2,
             Err(error) => return Err(error),

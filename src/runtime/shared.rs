@@ -1,12 +1,15 @@
 //! What the workers of one runtime share.
 
 use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Instant;
 
 use crossbeam_deque::{Injector, Steal, Stealer};
 
 use super::idle::Idle;
 use crate::stack::Class;
-use crate::task::{Remote, TaskRef};
+use crate::task::{Remote, TaskRef, Waiting, current_task, park_thread, with_waker};
 
 /// See the module's documentation.
 pub(super) struct Shared {
@@ -20,6 +23,56 @@ pub(super) struct Shared {
     pub(super) closing: AtomicBool,
     /// The stacks of tasks that ask for no other size.
     pub(super) class: Class,
+    /// A monitor looks at what the workers run.
+    pub(super) watched: bool,
+    pub(super) exits: Exits,
+}
+
+/// The workers whose threads have not ended, and who waits for that.
+#[derive(Default)]
+pub(super) struct Exits {
+    state: Mutex<(usize, Vec<Waker>)>,
+}
+
+impl Exits {
+    fn lock(&self) -> MutexGuard<'_, (usize, Vec<Waker>)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn expect_one(&self) {
+        self.lock().0 += 1;
+    }
+
+    pub(super) fn one_has_ended(&self) {
+        let waiters = {
+            let mut state = self.lock();
+            state.0 -= 1;
+            if state.0 == 0 { std::mem::take(&mut state.1) } else { Vec::new() }
+        };
+        waiters.into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits until all have ended, or until `deadline`; true: the former.
+    pub(super) fn wait(&self, deadline: Instant) -> bool {
+        loop {
+            let waker = with_waker(Waker::clone);
+            {
+                let mut state = self.lock();
+                if state.0 == 0 {
+                    return true;
+                }
+                state.1.push(waker);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            match current_task() {
+                Some(task) => task.park_until(deadline, Waiting::Shutdown),
+                None => park_thread(Some(left)),
+            }
+        }
+    }
 }
 
 impl Shared {
@@ -53,6 +106,13 @@ impl Shared {
                 Steal::Retry => {}
             }
         }
+    }
+
+    /// How many tasks were spawned and have not ended.
+    pub(super) fn alive(&self) -> usize {
+        let fresh: usize = self.stealers.iter().map(Stealer::len).sum();
+        let started: u64 = self.remotes.iter().map(|remote| remote.counters().alive()).sum();
+        self.injector.len() + fresh + started as usize
     }
 
     /// Whether a fresh task is waiting anywhere.

@@ -22,9 +22,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_deque::{self as deque, Steal};
 
+use super::deadlock;
 use super::shared::Shared;
 use crate::stack::Pool;
-use crate::task::{Remote, Signal, Started, TaskRef, Turn};
+use crate::task::{Described, Remote, Signal, Started, TaskRef, Turn};
 
 /// Every so many turns the worker looks at what it would otherwise see last. A prime, so that it
 /// does not beat in time with a program's own rhythm.
@@ -59,6 +60,8 @@ pub(super) struct Worker {
     reclaimed: Cell<usize>,
     /// The shutdown has reached this worker's tasks.
     closing: Cell<bool>,
+    /// The last report of a deadlock that the worker contributed to.
+    reported: Cell<usize>,
 }
 
 impl Worker {
@@ -74,6 +77,7 @@ impl Worker {
             starved: Cell::new(false),
             reclaimed: Cell::new(RECLAIM.load(Ordering::Relaxed)),
             closing: Cell::new(false),
+            reported: Cell::new(0),
         }
     }
 
@@ -104,6 +108,10 @@ impl Worker {
         HERE.set(self);
         Remote::set_here(Some(self.remote));
         while self.turn() {}
+        // Nothing is left here, unless it waited for a stack to the end.
+        while let Some(task) = self.fresh.pop() {
+            task.discard();
+        }
         Remote::set_here(None);
         HERE.set(ptr::null());
         // Where tasks are left, their stacks hold frames: they and all they refer to stay.
@@ -205,8 +213,10 @@ impl Worker {
 
     #[inline]
     fn run_task(&self, task: Started) {
+        self.remote.running().begin(&task, self.shared.watched);
         // SAFETY: C2, T2: pinned to this worker, and in no queue.
         let turn = unsafe { task.resume() };
+        self.remote.running().end();
         if let Turn::Suspended(Signal::Park) = turn {
             return self.remote.park(task);
         }
@@ -235,6 +245,10 @@ impl Worker {
     fn look_around(&self) {
         self.remote.fire_timers();
         self.remote.wake_put_off();
+        if let Some(reports) = deadlock::asked_since(self.reported.get()) {
+            self.reported.set(reports);
+            deadlock::write_down(&self.started.borrow());
+        }
         if RECLAIM.load(Ordering::Relaxed) != self.reclaimed.get() {
             self.give_up_stacks();
         }
@@ -281,7 +295,10 @@ impl Worker {
             }
             shared.idle.search_to_sleep(self.remote.sleep());
             if !self.overlooked() {
+                self.remote.set_blocked(deadline.is_none());
+                deadlock::blocking();
                 self.remote.sleep().block(deadline);
+                self.remote.set_blocked(false);
             }
             shared.idle.sleep_to_search(self.remote.sleep());
             self.starved.set(false);
@@ -356,11 +373,9 @@ impl Worker {
     fn give_up_tasks(&self) {
         for task in self.started.borrow().iter() {
             eprintln!(
-                "coro: coroutine {}{}, spawned at {}, was cancelled and does not end; it is left \
-                 alone",
-                task.id(),
-                task.name().map(|name| format!(" '{name}'")).unwrap_or_default(),
-                task.location(),
+                "coro: {} was cancelled and goes on waiting for {}; it is left alone",
+                Described::of(task),
+                task.waiting()
             );
         }
     }

@@ -49,7 +49,7 @@
 //! - **S1, the region stays.** It is reserved once, before its place is published, and is neither
 //!   moved nor unmapped. All its addresses are this module's until they go out in a `Slot`.
 //! - **S2, one owner.** A slot belongs to one `Slot` value or to one entry of one list. Only
-//!   `region::fresh` makes new ones, each place once; `into_raw` and `from_raw` come in pairs.
+//!   `region::fresh` makes new ones, each place once.
 //! - **S3, no stack without a guard.** A slot is handed out after its whole guard is in place. The
 //!   guard then outlives every owner: nothing here touches it again.
 //! - **S4, idle means empty.** Who gives a slot back has nothing alive on it. Its pages may be
@@ -82,6 +82,6 @@ pub(crate) use altstack::protect_thread;
 pub(crate) use class::Class;
 pub(crate) use line::Line;
 pub(crate) use overflow::set_describe;
-pub(crate) use pool::{Pool, Usage, give, take, usage};
+pub(crate) use pool::{Pool, give, take, usage};
 pub(crate) use region::init;
 pub(crate) use slot::{Slot, bounds_of, ceiling_of};

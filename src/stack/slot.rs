@@ -199,7 +199,7 @@ impl Slot {
     }
 
     /// The slot's lowest address, that of its guard.
-    #[inline(always)]
+    #[cfg(test)]
     pub(crate) fn start(&self) -> usize {
         self.end() - self.class().slot_size()
     }
@@ -216,22 +216,5 @@ impl Slot {
     pub(crate) fn ceiling(&self) -> usize {
         let offset = self.end() - 1 - LAYOUT.base.load(Ordering::Relaxed);
         self.end() - colour(offset, self.class().shift())
-    }
-
-    /// The end as a number, which now stands for the slot.
-    #[inline(always)]
-    pub(crate) fn into_raw(self) -> usize {
-        self.end()
-    }
-
-    /// The slot that [`into_raw`](Slot::into_raw) gave away.
-    ///
-    /// # Safety
-    ///
-    /// `end` comes from `into_raw`, and each such number is turned back at most once (S2).
-    #[inline(always)]
-    pub(crate) unsafe fn from_raw(end: usize) -> Slot {
-        // SAFETY: S1, a slot's end lies above the region's base and so is not 0.
-        Slot(unsafe { NonZeroUsize::new_unchecked(end) })
     }
 }

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
 
 use super::body::{JoinError, Outcome};
@@ -90,6 +91,7 @@ impl<T> JoinHandle<T> {
     #[cold]
     fn join_as_thread(&self) {
         if self.register(Waiter::Waker(park::thread_waker()), 0) {
+            let _observed = Observed::new(&self.task);
             while !self.task.is_done() {
                 park::park_thread(None);
             }
@@ -232,6 +234,40 @@ impl<T> Drop for JoinHandle<T> {
         }
         // SAFETY: the handle's reference, which is given up nowhere else.
         drop(unsafe { TaskRef::from_raw(task) });
+    }
+}
+
+/// What is called with a task when a plain thread begins to wait for its end, and when it stops.
+struct JoinObserver {
+    begin: fn(&TaskRef),
+    end: fn(&TaskRef),
+}
+
+static JOIN_OBSERVER: OnceLock<JoinObserver> = OnceLock::new();
+
+/// Has every join by a plain thread told to `begin` and `end`.
+pub(crate) fn observe_joins(begin: fn(&TaskRef), end: fn(&TaskRef)) {
+    // Set once in a process, so a second call has nothing new to say.
+    let _ = JOIN_OBSERVER.set(JoinObserver { begin, end });
+}
+
+/// A join that is told of.
+struct Observed<'a>(&'a TaskRef);
+
+impl Observed<'_> {
+    fn new(task: &TaskRef) -> Observed<'_> {
+        if let Some(observer) = JOIN_OBSERVER.get() {
+            (observer.begin)(task);
+        }
+        Observed(task)
+    }
+}
+
+impl Drop for Observed<'_> {
+    fn drop(&mut self) {
+        if let Some(observer) = JOIN_OBSERVER.get() {
+            (observer.end)(self.0);
+        }
     }
 }
 

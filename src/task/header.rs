@@ -180,7 +180,7 @@ impl TaskRef {
     }
 
     #[inline]
-    pub(super) fn as_ptr(&self) -> *mut Header {
+    pub(crate) fn as_ptr(&self) -> *mut Header {
         self.0.as_ptr()
     }
 }

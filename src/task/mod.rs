@@ -22,6 +22,7 @@ mod state;
 mod timers;
 
 pub use body::JoinError;
+pub(crate) use handle::observe_joins;
 pub use handle::{Handle, JoinHandle, current};
 pub use park::{is_cancelled, park, yield_now};
 
@@ -30,6 +31,6 @@ pub(crate) use children::Children;
 pub(crate) use deadline::{Deadline, DeadlineUnwind};
 pub(crate) use header::{Started, TaskRef};
 pub(crate) use park::{Waiting, current_task, park_for, park_thread, park_undisturbed, with_waker};
-pub(crate) use remote::Remote;
+pub(crate) use remote::{Described, Remote};
 pub(crate) use sleep::{Sleep, Woken};
 pub(crate) use stage::{Signal, Turn};

@@ -35,6 +35,7 @@ pub(crate) enum Waiting {
     Children,
     Future,
     Blocking,
+    Shutdown,
 }
 
 impl std::fmt::Display for Waiting {
@@ -46,6 +47,7 @@ impl std::fmt::Display for Waiting {
             Waiting::Children => f.write_str("the end of its scope's coroutines"),
             Waiting::Future => f.write_str("a future"),
             Waiting::Blocking => f.write_str("a blocking call"),
+            Waiting::Shutdown => f.write_str("the end of a runtime"),
         }
     }
 }

@@ -23,8 +23,10 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::collections::VecDeque;
+use std::fmt;
+use std::panic::Location;
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering, fence};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -34,6 +36,7 @@ use super::header::{Header, Started, TaskRef};
 use super::inbox::Inbox;
 use super::sleep::Sleep;
 use super::timers::{Timer, TimerKey, Timers};
+use crate::id::Id;
 
 thread_local! {
     /// The worker that this thread is.
@@ -56,6 +59,9 @@ pub(crate) struct Remote {
     put_off: UnsafeCell<Vec<TaskRef>>,
     timers: UnsafeCell<Timers>,
     counters: Counters,
+    running: Running,
+    /// The worker has looked for the last time and blocks, without a deadline.
+    blocked: AtomicBool,
 }
 
 // SAFETY: W2; all else is atomic.
@@ -71,6 +77,90 @@ pub(crate) struct Counters {
     /// Parks that were committed, and those of them that are over.
     pub(crate) parked: Counter,
     pub(crate) unparked: Counter,
+}
+
+impl Counters {
+    /// Tasks that were started here and have not ended.
+    pub(crate) fn alive(&self) -> u64 {
+        let ended = self.ended.get();
+        self.started.get().saturating_sub(ended)
+    }
+}
+
+/// What a worker is running, for others to look at.
+#[derive(Default)]
+pub(crate) struct Running {
+    /// 0: nothing.
+    id: AtomicU64,
+    location: AtomicPtr<Location<'static>>,
+    /// Grows with every turn.
+    turn: AtomicU64,
+    /// Only where somebody watches, and only of tasks that have a name.
+    name: Mutex<Option<Box<str>>>,
+}
+
+impl Running {
+    /// Notes that `task` has its turn.
+    #[inline]
+    pub(crate) fn begin(&self, task: &Header, watched: bool) {
+        self.turn.store(self.turn.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.location.store(ptr::from_ref(task.location()).cast_mut(), Ordering::Relaxed);
+        if watched {
+            self.note_name(task);
+        }
+        // Release: pairs with `get`.
+        self.id.store(task.id().get(), Ordering::Release);
+    }
+
+    #[cold]
+    fn note_name(&self, task: &Header) {
+        let name = task.name().map(Box::from);
+        *self.name.lock().unwrap_or_else(PoisonError::into_inner) = name;
+    }
+
+    /// Notes that the turn is over.
+    #[inline]
+    pub(crate) fn end(&self) {
+        self.id.store(0, Ordering::Relaxed);
+    }
+
+    /// The number of turns so far.
+    pub(crate) fn turn(&self) -> u64 {
+        self.turn.load(Ordering::Relaxed)
+    }
+
+    /// Who has its turn. While turns change, the parts may be of different tasks.
+    pub(crate) fn get(&self) -> Option<Described> {
+        // Acquire: pairs with `begin`.
+        let id = Id::from_number(self.id.load(Ordering::Acquire))?;
+        let name = self.name.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // SAFETY: null, or a location that is there for ever.
+        let location = unsafe { self.location.load(Ordering::Relaxed).as_ref() };
+        Some(Described { id, name, location: location? })
+    }
+}
+
+/// A task as reports name it.
+pub(crate) struct Described {
+    id: Id,
+    name: Option<Box<str>>,
+    pub(crate) location: &'static Location<'static>,
+}
+
+impl Described {
+    pub(crate) fn of(task: &Header) -> Described {
+        Described { id: task.id(), name: task.name().map(Box::from), location: task.location() }
+    }
+}
+
+impl fmt::Display for Described {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "coroutine {}", self.id)?;
+        if let Some(name) = &self.name {
+            write!(f, " '{name}'")?;
+        }
+        write!(f, ", spawned at {},", self.location)
+    }
 }
 
 /// A number that one thread counts up and any thread reads.
@@ -103,6 +193,8 @@ impl Remote {
             put_off: UnsafeCell::new(Vec::new()),
             timers: UnsafeCell::default(),
             counters: Counters::default(),
+            running: Running::default(),
+            blocked: AtomicBool::new(false),
         }));
         ALL.lock().unwrap_or_else(PoisonError::into_inner).push(remote);
         remote
@@ -138,6 +230,10 @@ impl Remote {
 
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    pub(crate) fn running(&self) -> &Running {
+        &self.running
     }
 
     /// Queues a started task of this worker; from any thread.
@@ -282,6 +378,16 @@ impl Remote {
 
     pub(crate) fn sleep(&self) -> &Sleep {
         &self.sleep
+    }
+
+    /// Says that the worker is about to block without a deadline, or that it is back.
+    pub(crate) fn set_blocked(&self, blocked: bool) {
+        self.blocked.store(blocked, Ordering::SeqCst);
+    }
+
+    /// Whether the worker blocks, and nobody has anything for it.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::SeqCst) && self.sleep.is_asleep() && self.inbox.is_empty()
     }
 }
 

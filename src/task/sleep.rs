@@ -92,6 +92,11 @@ impl Sleep {
         roused
     }
 
+    /// Whether the worker has announced its sleep and nobody has woken it.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == ASLEEP
+    }
+
     fn rouse(&self, why: u32) -> bool {
         // The load keeps a busy worker's cache line where it is.
         self.state.load(Ordering::Relaxed) == ASLEEP

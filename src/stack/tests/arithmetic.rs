@@ -114,17 +114,6 @@ fn stack_neighbours_differ_in_colour() {
 }
 
 #[test]
-fn stack_a_slot_survives_as_a_number() {
-    let slot = take(Class::DEFAULT).unwrap();
-    let (end, ceiling) = (slot.end(), slot.ceiling());
-    let raw = slot.into_raw();
-    // SAFETY: from `into_raw` just above.
-    let slot = unsafe { Slot::from_raw(raw) };
-    assert_eq!((slot.end(), slot.ceiling()), (end, ceiling));
-    give(slot);
-}
-
-#[test]
 fn stack_line_writes_numbers_and_cuts_between_characters() {
     let mut line = Line::new();
     line.push_u64(0);

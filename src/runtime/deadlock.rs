@@ -1,0 +1,162 @@
+//! The report that everything is asleep, as Go's "all goroutines are asleep": `CORO_DEADLOCK=report`.
+//!
+//! Where plain threads wait in a join, every coroutine is parked, no timer is set, and the process has
+//! no other thread that could unpark one, nothing will ever happen again. Each party looks for that
+//! when it is about to block: a worker after its last look for work, a thread in its join. The last of
+//! them finds all the others blocked. It asks the workers, which know their coroutines, to write them
+//! down, and the last of those prints the report. The program goes on waiting.
+//!
+//! A thread that knows nothing of this crate counts as one that might unpark somebody, so a report is
+//! never wrong, and sometimes missing.
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::{Mutex, OnceLock, PoisonError, Weak};
+
+use super::shared::Shared;
+use crate::task::{self, Described, Started, TaskRef};
+
+/// What is kept where the report was asked for.
+#[derive(Default)]
+struct Detector {
+    runtimes: Mutex<Vec<Weak<Shared>>>,
+    /// The tasks that plain threads wait for.
+    joined: Mutex<Vec<TaskRef>>,
+    report: Mutex<Report>,
+    /// Grows when a report is asked for.
+    reports: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Report {
+    text: String,
+    /// Workers that have still to write.
+    missing: usize,
+}
+
+/// `None`: nobody asked.
+static DETECTOR: OnceLock<Option<Detector>> = OnceLock::new();
+
+fn detector() -> Option<&'static Detector> {
+    DETECTOR.get()?.as_ref()
+}
+
+/// Reads what the environment says.
+///
+/// # Panics
+///
+/// When `CORO_DEADLOCK` holds anything but `report`.
+pub(super) fn configure() {
+    const NAME: &str = "CORO_DEADLOCK";
+    DETECTOR.get_or_init(|| match env::var_os(NAME) {
+        None => None,
+        Some(value) if value == "report" => {
+            task::observe_joins(joining, joined);
+            Some(Detector::default())
+        }
+        Some(value) => panic!("{NAME}={value:?}: expected report"),
+    });
+}
+
+/// Makes a runtime one of those that are looked at.
+pub(super) fn observe(shared: &std::sync::Arc<Shared>) {
+    if let Some(detector) = detector() {
+        lock(&detector.runtimes).push(std::sync::Arc::downgrade(shared));
+    }
+}
+
+/// A plain thread is about to block for the end of `task`.
+fn joining(task: &TaskRef) {
+    if let Some(detector) = detector() {
+        lock(&detector.joined).push(task.clone());
+        detector.check();
+    }
+}
+
+/// A plain thread does not block for the end of `task` any more.
+fn joined(task: &TaskRef) {
+    if let Some(detector) = detector() {
+        let mut joined = lock(&detector.joined);
+        if let Some(place) = joined.iter().position(|other| other.as_ptr() == task.as_ptr()) {
+            joined.swap_remove(place);
+        }
+    }
+}
+
+/// A worker is about to block.
+pub(super) fn blocking() {
+    if let Some(detector) = detector() {
+        detector.check();
+    }
+}
+
+/// Whether a report was asked for since `seen`.
+pub(super) fn asked_since(seen: usize) -> Option<usize> {
+    let reports = detector()?.reports.load(Ordering::Relaxed);
+    (reports != seen).then_some(reports)
+}
+
+/// A worker writes its tasks down, and prints the report if it is the last to do so.
+pub(super) fn write_down(tasks: &[Started]) {
+    let Some(detector) = detector() else { return };
+    let mut report = lock(&detector.report);
+    for task in tasks {
+        // Writing to a string does not fail.
+        let _ = writeln!(report.text, "  {} waits for {}", Described::of(task), task.waiting());
+    }
+    report.missing = report.missing.saturating_sub(1);
+    if report.missing == 0 {
+        let text = std::mem::take(&mut report.text);
+        drop(report);
+        eprint!("{text}");
+    }
+}
+
+impl Detector {
+    fn check(&self) {
+        fence(Ordering::SeqCst);
+        let runtimes = {
+            let mut runtimes = lock(&self.runtimes);
+            runtimes.retain(|runtime| runtime.strong_count() > 0);
+            runtimes.clone()
+        };
+        let [runtime] = &runtimes[..] else { return };
+        let Some(shared) = runtime.upgrade() else { return };
+        let waiting = {
+            let joined = lock(&self.joined);
+            if joined.is_empty() || joined.iter().any(|task| task.is_done()) {
+                return;
+            }
+            joined.len()
+        };
+        let threads = shared.remotes.len() + usize::from(shared.watched) + waiting;
+        let asleep = shared.remotes.iter().all(|remote| remote.is_blocked());
+        if !asleep || shared.has_fresh() || count_threads() != Some(threads) {
+            return;
+        }
+        let mut report = lock(&self.report);
+        if report.missing > 0 || self.reports.load(Ordering::Relaxed) > 0 {
+            return; // told already
+        }
+        let alive = shared.alive();
+        report.text = format!(
+            "coro: all coroutines are asleep, and {waiting} thread(s) wait for them; {alive} alive:\n"
+        );
+        report.missing = shared.remotes.len();
+        self.reports.fetch_add(1, Ordering::Relaxed);
+        drop(report);
+        fence(Ordering::SeqCst);
+        shared.remotes.iter().for_each(|remote| remote.sleep().wake());
+    }
+}
+
+/// How many threads the process has.
+fn count_threads() -> Option<usize> {
+    Some(fs::read_dir("/proc/self/task").ok()?.count())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,416 @@
+//! A runtime: its worker threads, how they are started, and how they end.
+
+use std::fmt;
+use std::io;
+use std::panic::Location;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_deque::{self as deque, Injector};
+
+use super::config;
+use super::deadlock;
+use super::fork;
+use super::idle::Idle;
+use super::shared::{Exits, Shared};
+use super::watch::Monitor;
+use super::worker::Worker;
+use crate::coroutine::{prepare_process, prepare_thread};
+use crate::stack::Class;
+use crate::task::{Free, JoinHandle, Remote, TaskRef};
+
+/// How long a shutdown without a limit waits for one more coroutine to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Worker threads, and the coroutines that run on them.
+///
+/// [`go`](crate::go) needs none: outside of a coroutine it uses a default runtime. One of your own has
+/// its own threads, and an end: dropping it is a [`shutdown`](Runtime::shutdown).
+///
+/// # Examples
+///
+/// ```
+/// let runtime = coro::Runtime::builder().workers(2).thread_name("crunch").build()?;
+/// assert_eq!(runtime.go(|| 1 + 1).join().unwrap(), 2);
+/// runtime.shutdown();
+/// # std::io::Result::Ok(())
+/// ```
+pub struct Runtime {
+    pub(super) shared: Arc<Shared>,
+    threads: Mutex<Vec<thread::JoinHandle<()>>>,
+    monitor: Mutex<Option<Monitor>>,
+}
+
+impl Runtime {
+    /// What a runtime is made from.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = coro::Runtime::builder().build()?;
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder {
+            workers: None,
+            stack_size: None,
+            thread_name: String::from("coro"),
+            watch: None,
+        }
+    }
+
+    /// Starts a coroutine on this runtime; otherwise as [`go`](crate::go). After a
+    /// [`shutdown`](Runtime::shutdown) the coroutine is dropped unrun, and its handle gives
+    /// [`Cancelled`](crate::JoinError::Cancelled).
+    ///
+    /// # Panics
+    ///
+    /// In a process that was forked from one that uses coroutines.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = coro::Runtime::builder().workers(1).build()?;
+    /// assert_eq!(runtime.go(|| "hello").join().unwrap(), "hello");
+    /// # std::io::Result::Ok(())
+    /// ```
+    #[track_caller]
+    pub fn go<F, T>(&self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        // SAFETY: `f` is 'static, and nobody's child.
+        unsafe { self.shared.spawn_from_outside(f, Free, Location::caller()) }
+    }
+
+    /// Ends the runtime: refuses new work, drops unrun what has not started, cancels what lives, waits
+    /// for its cleanup, and joins the threads. Dropping the runtime does the same.
+    ///
+    /// Whatever a coroutine does in its cleanup is waited for, as long as something moves. What catches
+    /// its cancellation and goes on is given up when nothing of its worker has run for three seconds
+    /// and no timer is set, or when no coroutine of the runtime has ended for ten: its stack and what
+    /// lives there are left as they are, and a line on stderr names it.
+    ///
+    /// Called in a coroutine of this very runtime, it begins the shutdown and does not wait.
+    ///
+    /// # Panics
+    ///
+    /// Unwinds, without calling the panic hook, when the coroutine that waits is cancelled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = coro::Runtime::builder().workers(1).build()?;
+    /// let parked = runtime.go(|| loop { coro::park() });
+    /// runtime.shutdown();
+    /// assert!(matches!(parked.join(), Err(coro::JoinError::Cancelled)));
+    /// assert!(matches!(runtime.go(|| ()).join(), Err(coro::JoinError::Cancelled)));
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn shutdown(&self) {
+        self.begin_shutdown();
+        // Threads that were joined, or given up, are waited for no more.
+        while !self.is_inside() && !lock(&self.threads).is_empty() {
+            let alive = self.alive();
+            if self.wait_for_exits(Instant::now() + PATIENCE) {
+                self.join_threads();
+                return;
+            }
+            if self.alive() >= alive {
+                return self.give_up(PATIENCE);
+            }
+        }
+    }
+
+    /// As [`shutdown`](Runtime::shutdown), but waits no longer than `limit` in all; gives the number of
+    /// coroutines that are still alive then, each of which is left alone and may still end by itself.
+    ///
+    /// # Panics
+    ///
+    /// As [`shutdown`](Runtime::shutdown).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    /// use std::time::Duration;
+    ///
+    /// static STOP: AtomicBool = AtomicBool::new(false);
+    /// let runtime = coro::Runtime::builder().workers(1).build()?;
+    /// let stubborn = runtime.go(|| while !STOP.load(Relaxed) {}); // never suspends
+    /// # while coro::inspect::metrics().fresh > 0 {}
+    /// assert_eq!(runtime.shutdown_timeout(Duration::from_millis(10)), 1);
+    /// STOP.store(true, Relaxed);
+    /// stubborn.join().unwrap();
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn shutdown_timeout(&self, limit: Duration) -> usize {
+        self.begin_shutdown();
+        if self.is_inside() || lock(&self.threads).is_empty() {
+            return self.alive();
+        }
+        let far = || Instant::now() + Duration::from_secs(1 << 32);
+        if self.wait_for_exits(Instant::now().checked_add(limit).unwrap_or_else(far)) {
+            self.join_threads();
+        } else {
+            self.give_up(limit);
+        }
+        self.alive()
+    }
+
+    fn begin_shutdown(&self) {
+        self.shared.close();
+        if let Some(monitor) = lock(&self.monitor).take() {
+            monitor.stop();
+        }
+    }
+
+    /// Whether the caller is a coroutine of this runtime.
+    fn is_inside(&self) -> bool {
+        Worker::here().is_some_and(|worker| Arc::ptr_eq(worker.shared(), &self.shared))
+    }
+
+    /// Coroutines that were spawned and have not ended.
+    fn alive(&self) -> usize {
+        self.shared.alive()
+    }
+
+    /// Waits until every worker has ended, or until `deadline`; true: the former.
+    fn wait_for_exits(&self, deadline: Instant) -> bool {
+        self.shared.exits.wait(deadline)
+    }
+
+    fn join_threads(&self) {
+        for thread in lock(&self.threads).drain(..) {
+            // The worker has ended, and its thread is about to. A worker does not panic; if it has,
+            // the panic hook has told.
+            let _ = thread.join();
+        }
+    }
+
+    /// Leaves the threads that do not end to themselves, and tells which coroutines hold them.
+    fn give_up(&self, waited: Duration) {
+        lock(&self.threads).clear();
+        for remote in &self.shared.remotes {
+            if let Some(running) = remote.running().get() {
+                eprintln!(
+                    "coro: {running} was cancelled {waited:?} ago and has not suspended since; it is \
+                     left alone"
+                );
+            }
+        }
+    }
+
+    pub(super) fn start(options: &Options) -> io::Result<Runtime> {
+        prepare_process()?;
+        fork::watch()?;
+        deadlock::configure();
+        let workers = options.workers;
+        let queues: Vec<_> = (0..workers).map(|_| deque::Worker::new_lifo()).collect();
+        let shared = Arc::new(Shared {
+            injector: Injector::new(),
+            stealers: queues.iter().map(deque::Worker::stealer).collect(),
+            remotes: (0..workers).map(|_| Remote::acquire()).collect(),
+            idle: Idle::new(),
+            closing: false.into(),
+            class: options.class,
+            watched: options.watch.is_some(),
+            exits: Exits::default(),
+        });
+        deadlock::observe(&shared);
+        let runtime = Runtime { shared, threads: Mutex::default(), monitor: Mutex::default() };
+        for (index, queue) in queues.into_iter().enumerate() {
+            // An error here drops the runtime, which ends the threads that there are.
+            let thread = runtime.start_worker(index, queue, &options.thread_name)?;
+            lock(&runtime.threads).push(thread);
+        }
+        if let Some(limit) = options.watch {
+            let monitor = Monitor::start(&runtime.shared, limit, &options.thread_name)?;
+            *lock(&runtime.monitor) = Some(monitor);
+        }
+        Ok(runtime)
+    }
+
+    fn start_worker(
+        &self,
+        index: usize,
+        queue: deque::Worker<TaskRef>,
+        thread_name: &str,
+    ) -> io::Result<thread::JoinHandle<()>> {
+        let shared = Arc::clone(&self.shared);
+        shared.exits.expect_one();
+        let spawned =
+            thread::Builder::new().name(format!("{thread_name}-{index}")).spawn(move || {
+                if let Err(error) = prepare_thread() {
+                    // Without it an overflow dies by a plain SIGSEGV; all else works.
+                    eprintln!("coro: no alternate signal stack: {error}");
+                }
+                let worker = Worker::new(Arc::clone(&shared), index, queue);
+                let all_ended = worker.run();
+                drop(worker);
+                if all_ended {
+                    shared.remotes[index].release();
+                }
+                shared.exits.one_has_ended();
+            });
+        if spawned.is_err() {
+            self.shared.exits.one_has_ended();
+        }
+        spawned
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("workers", &self.shared.remotes.len()).finish()
+    }
+}
+
+/// What a runtime is started with, checked.
+pub(super) struct Options {
+    pub(super) workers: usize,
+    pub(super) class: Class,
+    pub(super) thread_name: String,
+    pub(super) watch: Option<Duration>,
+}
+
+/// What a [`Runtime`] is made from; by [`Runtime::builder`].
+///
+/// # Examples
+///
+/// ```
+/// let runtime = coro::Runtime::builder()
+///     .workers(2)
+///     .stack_size(64 * 1024)
+///     .thread_name("crunch")
+///     .build()?;
+/// # std::io::Result::Ok(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct RuntimeBuilder {
+    workers: Option<usize>,
+    stack_size: Option<usize>,
+    thread_name: String,
+    watch: Option<Duration>,
+}
+
+impl RuntimeBuilder {
+    /// How many worker threads: 1 to 4096. Otherwise `CORO_WORKERS`, or as many as the process may
+    /// use CPUs.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = coro::Runtime::builder().workers(1).build()?;
+    /// # std::io::Result::Ok(())
+    /// ```
+    #[must_use]
+    pub fn workers(mut self, n: usize) -> Self {
+        self.workers = Some(n);
+        self
+    }
+
+    /// The size of the coroutines' stacks in bytes, rounded up to a power of two from 16 KiB to
+    /// 64 MiB; otherwise 256 KiB. The guard and the hidden record come out of it: up to 20 KiB.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = coro::Runtime::builder().stack_size(1 << 20).build()?;
+    /// # std::io::Result::Ok(())
+    /// ```
+    #[must_use]
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// The name of the worker threads, to which their number is appended; otherwise `coro`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = coro::Runtime::builder().thread_name("crunch").build()?;
+    /// let name = runtime.go(|| std::thread::current().name().map(str::to_owned)).join().unwrap();
+    /// assert!(name.unwrap().starts_with("crunch-"));
+    /// # std::io::Result::Ok(())
+    /// ```
+    #[must_use]
+    pub fn thread_name(mut self, name: impl Into<String>) -> Self {
+        self.thread_name = name.into();
+        self
+    }
+
+    /// Reports on stderr a coroutine that holds its worker for longer than `limit` without
+    /// suspending: its id and name, where it was spawned, for how long. Once for each place of
+    /// spawning. Otherwise `CORO_WATCH` (such as `100ms` or `2s`), or no reports.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let runtime = coro::Runtime::builder().watch(Duration::from_millis(100)).build()?;
+    /// # std::io::Result::Ok(())
+    /// ```
+    #[must_use]
+    pub fn watch(mut self, limit: Duration) -> Self {
+        self.watch = Some(limit);
+        self
+    }
+
+    /// Starts the runtime.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a number of workers or a size of stacks that is out of range, a thread name
+    /// with a NUL in it, or a watch of zero; `OutOfMemory` where the kernel reserves no addresses or grants no stack;
+    /// `Unsupported` under a user shadow stack; what the system says where it grants no thread.
+    ///
+    /// # Panics
+    ///
+    /// When `CORO_WORKERS`, `CORO_WATCH` or `CORO_DEADLOCK` is asked for and is nonsense.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let refused = coro::Runtime::builder().workers(0).build().unwrap_err();
+    /// assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
+    /// ```
+    pub fn build(self) -> io::Result<Runtime> {
+        let workers = self.workers.unwrap_or_else(config::workers);
+        if !(1..=config::MAX_WORKERS).contains(&workers) {
+            let message = format!(
+                "a runtime has 1 to {} workers, not {workers}; see RuntimeBuilder::workers",
+                config::MAX_WORKERS
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        if self.thread_name.contains('\0') {
+            let message = "a thread's name cannot contain a NUL; see RuntimeBuilder::thread_name";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        if self.watch.is_some_and(|limit| limit.is_zero()) {
+            let message = "a coroutine cannot be watched for 0 s; see RuntimeBuilder::watch";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        Runtime::start(&Options {
+            workers,
+            class: self.stack_size.map_or(Ok(Class::DEFAULT), Class::for_size)?,
+            thread_name: self.thread_name,
+            watch: self.watch.or_else(config::watch),
+        })
+    }
+}
