@@ -217,4 +217,14 @@ impl Slot {
         let offset = self.end() - 1 - LAYOUT.base.load(Ordering::Relaxed);
         self.end() - colour(offset, self.class().shift())
     }
+
+    /// The slot that ends at `end`.
+    ///
+    /// # Safety
+    ///
+    /// A slot ends there, and nobody has it (S2).
+    pub(super) unsafe fn from_raw(end: usize) -> Slot {
+        // SAFETY: S1, a slot's end lies above the region's base and so is not 0.
+        Slot(unsafe { NonZeroUsize::new_unchecked(end) })
+    }
 }

@@ -21,6 +21,7 @@ use std::env;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{self, Command, Output};
 
+use super::pool::Usage;
 use super::*;
 
 /// Names the test whose body the child is to run.
