@@ -157,6 +157,12 @@ impl Record {
         !self.return_slot.get().is_null()
     }
 
+    /// Whether this is a task's own, and not of a coroutine made by hand or of a thread.
+    #[inline]
+    pub(crate) fn is_tasks_own(&self) -> bool {
+        !self.task.get().is_null()
+    }
+
     /// The task that the running code belongs to: the coroutine's own, or, in a coroutine made by
     /// hand, that of whoever resumed it, however many resumes away. Null where there is none.
     #[inline]
@@ -242,20 +248,12 @@ pub(crate) fn with_thread<R>(f: impl FnOnce(&Record) -> R) -> R {
     THREAD.with(f)
 }
 
-/// The task of the running code, null outside of one.
+/// The record of the running coroutine; `None` on any other stack. For use by the code that asks,
+/// and not beyond.
 #[inline(always)]
-pub(crate) fn current_task() -> *const () {
-    match find(stack_pointer()) {
-        // SAFETY: R1, we run on this slot's stack.
-        Some(record) => unsafe { (*record).enclosing_task() },
-        None => std::ptr::null(),
-    }
-}
-
-/// Whether we run on a task's own stack, and not in a coroutine made by hand that it resumed.
-#[inline]
-pub(crate) fn is_own_task() -> bool {
-    with(|record| !record.task.get().is_null())
+pub(crate) fn of_running<'a>() -> Option<&'a Record> {
+    // SAFETY: R1, we run on this slot's stack.
+    find(stack_pointer()).map(|record| unsafe { &*record })
 }
 
 /// Writes "coroutine 42 'name'" for the overflow report. Runs in a signal handler, on the thread

@@ -79,14 +79,11 @@ impl Deadline {
     }
 }
 
-/// Whether any deadline is in force.
+/// Whether any deadline is in force on the stack of this record.
 #[inline]
-pub(super) fn any() -> bool {
-    record::with(|record| {
-        // A task's own stack is the common case, and there its chain is all there is.
-        !record.deadlines.get().is_null()
-            || (record.task.get().is_null() && any_further_out(record))
-    })
+pub(super) fn any(record: &Record) -> bool {
+    // A task's own stack is the common case, and there its chain is all there is.
+    !record.deadlines.get().is_null() || (!record.is_tasks_own() && any_further_out(record))
 }
 
 #[cold]
@@ -110,7 +107,7 @@ fn each(mut f: impl FnMut(&Deadline)) {
     };
     record::with(|record| {
         each_of(record);
-        if record.task.get().is_null() {
+        if !record.is_tasks_own() {
             record.each_resumer(&mut each_of);
         }
     });

@@ -23,7 +23,7 @@ use super::stage::Signal;
 use super::state::CANCEL;
 use super::timers::Timer;
 use crate::id::Id;
-use crate::record;
+use crate::record::{self, Record};
 
 /// What a parked task waits for, as reports tell it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,33 +55,39 @@ impl std::fmt::Display for Waiting {
 /// The task that the running code belongs to. Borrowed, not counted: it lives as long as the code
 /// that runs in it (T1). In a coroutine made by hand that is until this coroutine suspends itself, so
 /// a `Current` is not kept while code of the user's runs.
-pub(crate) struct Current(ManuallyDrop<TaskRef>);
+pub(crate) struct Current {
+    task: ManuallyDrop<TaskRef>,
+    /// Of the stack that we run on, which need not be the task's own.
+    record: &'static Record,
+}
 
 impl Deref for Current {
     type Target = TaskRef;
 
     #[inline]
     fn deref(&self) -> &TaskRef {
-        &self.0
+        &self.task
     }
 }
 
 /// The task that the calling code belongs to.
 #[inline]
 pub(crate) fn current_task() -> Option<Current> {
-    let task = record::current_task().cast::<Header>();
+    let record = record::of_running()?;
+    let task = record.enclosing_task().cast::<Header>();
     if task.is_null() {
         return None;
     }
-    // SAFETY: T1, its worker holds a reference while we run, and ours is never dropped.
-    Some(Current(ManuallyDrop::new(unsafe { TaskRef::from_raw(task) })))
+    // SAFETY: T1, it holds a reference of itself while we run, and ours is never dropped.
+    let task = ManuallyDrop::new(unsafe { TaskRef::from_raw(task) });
+    Some(Current { task, record })
 }
 
 impl Current {
     /// Suspends the task until it is unparked or interrupted. May return early.
     #[inline]
     pub(crate) fn park(&self, waiting: Waiting) {
-        if self.state.load().has(CANCEL) || deadline::any() {
+        if self.is_interruptible() {
             return self.park_interruptibly(waiting);
         }
         self.park_undisturbed(waiting);
@@ -140,9 +146,15 @@ impl Current {
 
     #[inline]
     fn interrupt_if_due(&self) {
-        if self.state.load().has(CANCEL) || deadline::any() {
+        if self.is_interruptible() {
             self.interrupt();
         }
+    }
+
+    /// Whether there may be a reason to interrupt the task.
+    #[inline]
+    fn is_interruptible(&self) -> bool {
+        self.state.load().has(CANCEL) || deadline::any(self.record)
     }
 
     /// Unwinds the task if it was cancelled and does not know yet, or if a deadline is past.
@@ -218,7 +230,7 @@ pub(crate) fn park_thread(limit: Option<Duration>) {
 
 /// Unwinds the calling thread, which is in no task, if a deadline is past.
 fn interrupt_thread() {
-    if deadline::any() && cfg!(panic = "unwind") && !thread::panicking() {
+    if record::with(deadline::any) && cfg!(panic = "unwind") && !thread::panicking() {
         deadline::unwind_past();
     }
 }
@@ -290,7 +302,7 @@ pub fn is_cancelled() -> bool {
 #[inline]
 pub(crate) fn with_waker<R>(f: impl FnOnce(&Waker) -> R) -> R {
     match current_task() {
-        Some(task) if record::is_own_task() => f(&borrowed_waker(&task)),
+        Some(task) if task.record.is_tasks_own() => f(&borrowed_waker(&task)),
         Some(task) => {
             let waker = Waker::clone(&borrowed_waker(&task));
             f(&waker)
