@@ -57,6 +57,14 @@ unsafe impl Stack for Bounds {
 /// What a coroutine suspends itself with: sends an `Out`, gets the next `In`.
 pub(crate) type Switch<In, Out> = corosensei::Yielder<In, Out>;
 
+/// What the record of a new coroutine says.
+pub(crate) struct Identity<'a> {
+    pub(crate) id: Id,
+    /// Null for a coroutine made by hand.
+    pub(crate) task: *const (),
+    pub(crate) name: Option<&'a str>,
+}
+
 /// A coroutine that is bound to a slot.
 pub(crate) struct Engine<In, Out> {
     inner: corosensei::Coroutine<In, Out, (), Bounds>,
@@ -74,7 +82,7 @@ impl<In: 'static, Out: 'static> Engine<In, Out> {
     pub(crate) unsafe fn new<F>(
         slot: &Slot,
         reserve: usize,
-        record: Record,
+        identity: Identity<'_>,
         body: F,
     ) -> (Self, NonNull<Record>)
     where
@@ -83,7 +91,7 @@ impl<In: 'static, Out: 'static> Engine<In, Out> {
         let place = record::record_below(slot.ceiling()).cast_mut();
         // SAFETY: C1, the slot is ours and its top is free; a ceiling is never null.
         let record = unsafe {
-            place.write(record);
+            Record::write(place, identity.id, identity.task, identity.name);
             NonNull::new_unchecked(place)
         };
         // SAFETY: both addresses lie inside the slot, so neither is zero.
@@ -272,7 +280,7 @@ impl<In: 'static, Yield: 'static, Ret: 'static> Coroutine<In, Yield, Ret> {
             outcome: Cell::new(None),
         });
         let work_ref = &raw const *work;
-        let record = Record::of_coroutine(Id::next(), std::ptr::null(), None);
+        let identity = Identity { id: Id::next(), task: std::ptr::null(), name: None };
         let body = move |record: NonNull<Record>, switch: &Switch<Resume<In>, Yield>, input| {
             // SAFETY: `Yielder` is a transparent wrapper of `Switch`.
             let yielder = unsafe { &*(&raw const *switch).cast::<Yielder<In, Yield>>() };
@@ -287,7 +295,7 @@ impl<In: 'static, Yield: 'static, Ret: 'static> Coroutine<In, Yield, Ret> {
             }
         };
         // SAFETY: C1, `Drop` ends the engine before it gives the slot back, and drops work last.
-        let (engine, record) = unsafe { Engine::new(&slot, 0, record, body) };
+        let (engine, record) = unsafe { Engine::new(&slot, 0, identity, body) };
         Ok(Coroutine {
             engine: ManuallyDrop::new(engine),
             slot: Some(slot),

@@ -105,15 +105,27 @@ impl Record {
         }
     }
 
-    /// The record of a coroutine that is about to start.
-    pub(crate) fn of_coroutine(id: Id, task: *const (), name: Option<&str>) -> Record {
-        let record = Record::of_thread();
-        record.id.store(id.get(), Ordering::Relaxed);
-        record.task.set(task);
-        if let Some(name) = name {
-            record.name.set((name.as_ptr(), name.len()));
+    /// Writes the record of a coroutine that is about to start.
+    ///
+    /// # Safety
+    ///
+    /// `place` is that of the record of a slot that is the caller's.
+    #[inline]
+    pub(crate) unsafe fn write(place: *mut Record, id: Id, task: *const (), name: Option<&str>) {
+        let name = name.map_or((std::ptr::null(), 0), |name| (name.as_ptr(), name.len()));
+        // Field by field, because a profiler may be looking at the id (R2).
+        // SAFETY: the caller's word; memory of a slot is zero or what a record left, so the id is
+        // a number.
+        unsafe {
+            (*place).id.store(id.get(), Ordering::Relaxed);
+            (&raw mut (*place).return_slot).write(Cell::new(std::ptr::null_mut()));
+            (&raw mut (*place).task).write(Cell::new(task));
+            (&raw mut (*place).resumer).write(Cell::new(0));
+            (&raw mut (*place).deadlines).write(Cell::new(std::ptr::null()));
+            (&raw mut (*place).name).write(Cell::new(name));
+            (&raw mut (*place).phase).write(Cell::new(Phase::Idle));
+            (&raw mut (*place).locals).write(Locals::new());
         }
-        record
     }
 
     /// Forgets what belongs to the task, which has ended.

@@ -107,7 +107,9 @@ impl Locals {
         } else if let Some(now) = &now {
             drop(self.detach(now));
         }
-        Removed { _nodes: [now, old], _name: Some(name) }
+        // The old node first. What is restored loses nothing but our count of it, and the `Drop` of what
+        // goes finds it as free to be taken or dropped as anything that is stored.
+        Removed { _nodes: [old, now], _name: Some(name) }
     }
 }
 

@@ -3,7 +3,6 @@
 mod builder;
 mod config;
 mod deadlock;
-mod fork;
 mod idle;
 mod scope;
 mod shared;
@@ -102,7 +101,7 @@ where
     T: Send,
     P: Parent,
 {
-    fork::check();
+    task::check_fork();
     match Worker::here() {
         Some(worker) => {
             let options = Options { name: None, class: worker.shared().class, location };
@@ -140,7 +139,7 @@ impl Shared {
 
     /// Queues a fresh task, from whatever thread.
     fn submit(&self, task: TaskRef) {
-        fork::check();
+        task::check_fork();
         match Worker::here() {
             Some(worker) if std::ptr::eq(&raw const **worker.shared(), self) => worker.spawn(task),
             _ => {

@@ -11,14 +11,13 @@ use crossbeam_deque::{self as deque, Injector};
 
 use super::config;
 use super::deadlock;
-use super::fork;
 use super::idle::Idle;
 use super::shared::{Exits, Shared};
 use super::watch::Monitor;
 use super::worker::Worker;
 use crate::coroutine::{prepare_process, prepare_thread};
-use crate::stack::Class;
-use crate::task::{Free, JoinHandle, Remote, TaskRef};
+use crate::stack::{self, Class, Slot};
+use crate::task::{self, Free, JoinHandle, Remote, TaskRef};
 
 /// How long a shutdown without a limit waits for one more coroutine to end.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -205,9 +204,15 @@ impl Runtime {
 
     pub(super) fn start(options: &Options) -> io::Result<Runtime> {
         prepare_process()?;
-        fork::watch()?;
+        task::watch_forks()?;
+        stack::shortage::on_relief(Remote::wake_all);
         deadlock::configure();
         let workers = options.workers;
+        // One stack for each worker there is then, so whatever the kernel refuses later, every
+        // coroutine gets its turn.
+        let slots: Vec<Slot> =
+            (0..workers).map(|_| stack::take(options.class)).collect::<io::Result<_>>()?;
+        slots.into_iter().for_each(stack::give);
         let queues: Vec<_> = (0..workers).map(|_| deque::Worker::new_lifo()).collect();
         let shared = Arc::new(Shared {
             injector: Injector::new(),

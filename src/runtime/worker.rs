@@ -16,7 +16,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ use crossbeam_deque::{self as deque, Steal};
 
 use super::deadlock;
 use super::shared::Shared;
-use crate::stack::Pool;
+use crate::stack::{Class, Pool, Slot, shortage};
 use crate::task::{Described, Remote, Signal, Started, TaskRef, Turn};
 
 /// Every so many turns the worker looks at what it would otherwise see last. A prime, so that it
@@ -41,8 +41,6 @@ thread_local! {
 
 /// Grows when the kernel refuses a stack; a worker that sees it grow gives its idle stacks up.
 static RECLAIM: AtomicUsize = AtomicUsize::new(0);
-/// Whether some worker has met a refusal, and nothing has been given up for it since.
-static STARVING: AtomicBool = AtomicBool::new(false);
 
 /// See the module's documentation.
 pub(super) struct Worker {
@@ -184,9 +182,10 @@ impl Worker {
     #[inline]
     fn start(&self, task: TaskRef) {
         let taken = self.pool.borrow_mut().take(task.class());
-        let slot = match taken {
-            Ok(slot) => slot,
-            Err(error) => return self.starve(task, &error),
+        let Some(slot) = taken.or_else(|error| self.take_scarce(task.class(), error)).ok() else {
+            // Back to its queue, until a stack is free.
+            self.fresh.push(task);
+            return self.starved.set(true);
         };
         if self.closing.get() {
             task.cancel();
@@ -253,6 +252,8 @@ impl Worker {
             self.give_up_stacks();
         }
         if self.shared.closing.load(Ordering::Relaxed) && !self.closing.replace(true) {
+            // What is injected from here on is its injector's to discard; see `Shared::spawn`.
+            fence(Ordering::SeqCst);
             for task in self.started.borrow().iter() {
                 task.cancel();
             }
@@ -342,20 +343,20 @@ impl Worker {
             || RECLAIM.load(Ordering::Relaxed) != self.reclaimed.get()
     }
 
-    /// The kernel has refused a stack: the task goes back to its queue until one is free. All other
-    /// workers are asked to give up their idle ones.
+    /// The kernel has refused a stack: asks all other workers to give up their idle ones, and looks
+    /// once more for one that has been given up meanwhile.
     #[cold]
-    fn starve(&self, task: TaskRef, error: &io::Error) {
+    fn take_scarce(&self, class: Class, error: io::Error) -> io::Result<Slot> {
         static REPORT: Once = Once::new();
         REPORT.call_once(|| {
             eprintln!("coro: {error}; coroutines that have not started wait until a stack is free");
         });
-        self.fresh.push(task);
-        self.starved.set(true);
-        if !STARVING.swap(true, Ordering::Relaxed) {
+        if shortage::announce() {
             self.reclaimed.set(RECLAIM.fetch_add(1, Ordering::Relaxed) + 1);
             Remote::wake_all();
         }
+        // Whoever gave one up before the announcement did not know that we want it.
+        self.pool.borrow_mut().take(class)
     }
 
     /// Gives the idle stacks of this worker to those who need one.
@@ -363,9 +364,6 @@ impl Worker {
     fn give_up_stacks(&self) {
         self.reclaimed.set(RECLAIM.load(Ordering::Relaxed));
         self.pool.borrow_mut().flush();
-        if STARVING.swap(false, Ordering::Relaxed) {
-            Remote::wake_all();
-        }
     }
 
     /// Reports tasks that were cancelled and do not end.

@@ -73,6 +73,7 @@ mod line;
 mod overflow;
 mod pool;
 mod region;
+pub(crate) mod shortage;
 mod slot;
 #[cfg(test)]
 mod tests;

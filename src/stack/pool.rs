@@ -31,6 +31,7 @@ use std::sync::{Arc, Mutex};
 use super::advise::advise;
 use super::class::Class;
 use super::region::{fresh, lock};
+use super::shortage;
 use super::slot::{self, Slot};
 
 /// Slots that move between a pool and a shelf, or lose their pages, together.
@@ -91,14 +92,16 @@ fn shelve(class: Class, slots: impl ExactSizeIterator<Item = Slot>) {
     locked.warm.extend(slots);
     // A whole batch over the limit: fewer would not be worth the system call.
     let surplus = locked.warm.len().saturating_sub(scaled(WARM_LIMIT, class));
-    if surplus < batch(class) {
-        return;
+    if surplus >= batch(class) {
+        let chilled: Vec<Slot> = locked.warm.drain(..surplus).collect();
+        // For this long call nobody has to wait.
+        drop(locked);
+        chill(&chilled);
+        lock(shelf).cold.extend(chilled);
+    } else {
+        drop(locked);
     }
-    let chilled: Vec<Slot> = locked.warm.drain(..surplus).collect();
-    // For this long call nobody has to wait.
-    drop(locked);
-    chill(&chilled);
-    lock(shelf).cold.extend(chilled);
+    shortage::relieve();
 }
 
 /// Gives the slots' pages back to the system. The guards stay: they are not part of the ranges.

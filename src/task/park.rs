@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::body::CancelUnwind;
 use super::deadline;
+use super::fork;
 use super::header::{Header, Started, TaskRef, borrowed_waker};
 use super::stage::Signal;
 use super::state::CANCEL;
@@ -107,6 +108,7 @@ impl Current {
     /// As [`park`](Current::park), but an interruption waits for a later suspension.
     #[inline]
     pub(crate) fn park_undisturbed(&self, waiting: Waiting) {
+        fork::check();
         if !self.state.take_token() {
             let stage = self.stage();
             stage.waiting.set(waiting);
@@ -140,6 +142,7 @@ impl Current {
     /// Lets others go first, whatever is asked of the task meanwhile.
     #[inline]
     pub(crate) fn step_aside(&self) {
+        fork::check();
         // SAFETY: it is the calling code's task.
         unsafe { self.switch_out(Signal::Yield) };
     }

@@ -22,7 +22,7 @@ use super::header::{Header, Started, TaskRef, Waiter, free};
 use super::park::Waiting;
 use super::remote::Remote;
 use super::state::{Finish, PARKED};
-use crate::coroutine::{Engine, Switch};
+use crate::coroutine::{Engine, Identity, Switch};
 use crate::goexit;
 use crate::record::{Record, record_below};
 use crate::stack::Slot;
@@ -70,7 +70,8 @@ impl TaskRef {
         let stage = record_below(slot.ceiling()).cast::<u8>().wrapping_sub(RESERVE);
         let stage = stage.cast_mut().cast::<Stage>();
         let header = self.as_ptr();
-        let record = Record::of_coroutine(self.id, header.cast_const().cast(), self.name());
+        let task = header.cast_const().cast();
+        let identity = Identity { id: self.id, task, name: self.name() };
         let body = move |record: NonNull<Record>, switch: &Switch<(), Signal>, ()| {
             // SAFETY: C1, T1: stage and record lie above us, and the task holds itself.
             unsafe {
@@ -84,7 +85,7 @@ impl TaskRef {
         };
         // SAFETY: C1, the slot is ours until the engine is done; `resume` releases it then.
         unsafe {
-            let (engine, _) = Engine::new(&slot, RESERVE, record, body);
+            let (engine, _) = Engine::new(&slot, RESERVE, identity, body);
             stage.write(Stage {
                 engine,
                 switch: Cell::new(ptr::null()),

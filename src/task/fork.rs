@@ -12,7 +12,7 @@ extern "C" fn in_child() {
 }
 
 /// Notices forks from now on.
-pub(super) fn watch() -> io::Result<()> {
+pub(crate) fn watch() -> io::Result<()> {
     static REGISTERED: OnceLock<i32> = OnceLock::new();
     // SAFETY: the handler is a function that stores one flag.
     let error =
@@ -24,7 +24,7 @@ pub(super) fn watch() -> io::Result<()> {
 ///
 /// In a process that was forked after the first runtime was started.
 #[inline]
-pub(super) fn check() {
+pub(crate) fn check() {
     if FORKED.load(Ordering::Relaxed) {
         forked();
     }
