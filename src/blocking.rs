@@ -1,4 +1,6 @@
 //! Code that blocks its thread, run where that harms nobody.
+//!
+//! - **B1** Whoever sends an errand does not go on, and does not unwind, before it has come back.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -18,18 +20,17 @@ struct Errand<F, T> {
 /// The address of an [`Errand`], on its way.
 struct Sent<F, T>(*const Errand<F, T>);
 
-// SAFETY: the errand is touched by one thread at a time: by the other one until it is done, which the
-// caller waits for; `F` and `T` are `Send`.
+// SAFETY: B1, the errand is touched by one thread at a time; `F` and `T` are `Send`.
 unsafe impl<F: Send, T: Send> Send for Sent<F, T> {}
 
 impl<F: FnOnce() -> T, T> Sent<F, T> {
     fn run(self) {
-        // SAFETY: the caller waits, and leaves the errand alone.
+        // SAFETY: B1.
         let errand = unsafe { &*self.0 };
-        // SAFETY: as above.
+        // SAFETY: B1.
         let work = unsafe { (*errand.work.get()).take() };
         let outcome = work.map(|work| catch_unwind(AssertUnwindSafe(work)));
-        // SAFETY: as above.
+        // SAFETY: B1.
         unsafe { *errand.outcome.get() = outcome };
     }
 }
@@ -75,7 +76,7 @@ pub fn blocking<T: Send>(f: impl FnOnce() -> T + Send) -> T {
 /// Runs an errand on another thread and waits for it.
 fn run_elsewhere<F: FnOnce() -> T + Send, T: Send>(sent: Sent<F, T>) {
     let run: Box<dyn FnOnce() + Send + '_> = Box::new(move || sent.run());
-    // SAFETY: it runs, or is dropped, before this function returns, which does not unwind before.
+    // SAFETY: B1, it runs before this function returns.
     let run: Box<dyn FnOnce() + Send + 'static> = unsafe { std::mem::transmute(run) };
     let mut task = pin!(::blocking::unblock(run));
     loop {

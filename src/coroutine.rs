@@ -14,6 +14,8 @@
 //! - **C3** A yielder is used only by code that runs in its coroutine, which is on that stack or on
 //!   the stack of a coroutine that it resumed and is waiting for.
 //! - **C4** No panic leaves a coroutine's function (H4); what it means travels as a value.
+//! - **C5** A switch keeps the callee-saved registers. That is corosensei's; it keeps neither MXCSR nor
+//!   the x87 control word, which belong to the thread.
 
 use std::any::Any;
 use std::cell::Cell;

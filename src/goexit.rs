@@ -28,6 +28,8 @@
 //!   unwinder that passed would skip the `ret`, and with it cleanup.
 //! - **H5** The slot's address is computed by the trampoline and kept in the record; it is written
 //!   only by code that runs on that stack, so never while the `ret` is under way.
+//! - **H6** Both places that the slot can name lie inside the trampoline, where its CFI holds, and so
+//!   does the byte before each, which is what an unwinder looks up.
 //!
 //! A CPU that checks return addresses against a shadow stack would kill the process at the first
 //! rewritten `ret`, so [`check_shadow_stack`] refuses to start there.

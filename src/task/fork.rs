@@ -1,5 +1,7 @@
 //! A forked process has none of its parent's workers, so it cannot run coroutines. It is told so,
 //! instead of waiting for threads that do not exist.
+//!
+//! - **F1** No task is spawned or suspended in a forked process.
 
 use std::io;
 use std::sync::OnceLock;

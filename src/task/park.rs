@@ -6,6 +6,10 @@
 //! aborts the process. std counts panics by thread, not by coroutine, so it may be another coroutine
 //! of the same worker that is suspended in the middle of its unwinding. Then the interruption is
 //! *put off*, and the worker wakes the task again once no panic is under way.
+//!
+//! - **P1** A coroutine is not unwound by us while its thread is panicking.
+//! - **P2** What is borrowed from a task is not kept while user code runs in a coroutine made by hand:
+//!   that may be suspended by hand and go on under another task, when the first is gone.
 
 use std::cell::OnceCell;
 use std::mem::ManuallyDrop;
