@@ -194,7 +194,10 @@ pub(crate) struct Totals {
 }
 
 pub(crate) fn totals() -> Totals {
-    let mut totals = Totals { spawned: 0, started: 0, ended: 0, parked: 0, stolen: 0 };
+    // Discarded ones count as started and ended, so that what is left is what lives.
+    let discarded = task::discarded();
+    let mut totals =
+        Totals { spawned: 0, started: discarded, ended: discarded, parked: 0, stolen: 0 };
     Remote::each_counters(|counters| {
         // What ends a thing is read before what begins it, so that no difference is negative.
         totals.ended += counters.ended.get();

@@ -227,9 +227,16 @@ impl Runtime {
         deadlock::observe(&shared);
         let runtime = Runtime { shared, threads: Mutex::default(), monitor: Mutex::default() };
         for (index, queue) in queues.into_iter().enumerate() {
-            // An error here drops the runtime, which ends the threads that there are.
-            let thread = runtime.start_worker(index, queue, &options.thread_name)?;
-            lock(&runtime.threads).push(thread);
+            match runtime.start_worker(index, queue, &options.thread_name) {
+                Ok(thread) => lock(&runtime.threads).push(thread),
+                Err(error) => {
+                    let shared = Arc::clone(&runtime.shared);
+                    // Ends the threads that there are. The other workers have never begun.
+                    drop(runtime);
+                    shared.remotes[index..].iter().for_each(|remote| remote.release());
+                    return Err(error);
+                }
+            }
         }
         if let Some(limit) = options.watch {
             let monitor = Monitor::start(&runtime.shared, limit, &options.thread_name)?;

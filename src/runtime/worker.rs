@@ -146,13 +146,15 @@ impl Worker {
         if self.starved.get() { None } else { self.fresh.pop() }
     }
 
-    /// A task that has waited long, from outside or from the far end of the own queue.
+    /// A task that has waited long: from outside, from the far end of the own queue, or from that of
+    /// a worker which may be held up.
     fn oldest_fresh(&self) -> Option<TaskRef> {
         if self.starved.get() {
             return None;
         }
-        let injected = retry(|| self.shared.injector.steal_batch_and_pop(&self.fresh));
-        injected.or_else(|| retry(|| self.shared.stealers[self.index].steal()))
+        retry(|| self.shared.injector.steal_batch_and_pop(&self.fresh))
+            .or_else(|| retry(|| self.shared.stealers[self.index].steal()))
+            .or_else(|| self.steal_from_others())
     }
 
     /// A fresh task from anywhere else, and often more of them into the own queue.
@@ -160,22 +162,19 @@ impl Worker {
         if self.starved.get() {
             return None;
         }
-        let injected = retry(|| self.shared.injector.steal_batch_and_pop(&self.fresh));
-        if injected.is_some() {
-            return injected;
-        }
+        retry(|| self.shared.injector.steal_batch_and_pop(&self.fresh))
+            .or_else(|| self.steal_from_others())
+    }
+
+    fn steal_from_others(&self) -> Option<TaskRef> {
         let stealers = &self.shared.stealers;
-        let others = (1..stealers.len()).map(|step| (self.index + step) % stealers.len());
         let before = self.fresh.len();
-        for other in others {
-            let stolen = retry(|| stealers[other].steal_batch_and_pop(&self.fresh));
-            if stolen.is_some() {
-                let more = self.fresh.len().saturating_sub(before);
-                self.remote.counters().stolen.add(1 + more as u64);
-                return stolen;
-            }
-        }
-        None
+        let stolen = (1..stealers.len())
+            .map(|step| &stealers[(self.index + step) % stealers.len()])
+            .find_map(|other| retry(|| other.steal_batch_and_pop(&self.fresh)))?;
+        let more = self.fresh.len().saturating_sub(before);
+        self.remote.counters().stolen.add(1 + more as u64);
+        Some(stolen)
     }
 
     /// Binds a fresh task to a stack and runs it.
@@ -187,7 +186,7 @@ impl Worker {
             self.fresh.push(task);
             return self.starved.set(true);
         };
-        if self.closing.get() {
+        if self.shared.closing.load(Ordering::Relaxed) {
             task.cancel();
         }
         // SAFETY: T2, the task came from a queue of fresh ones.

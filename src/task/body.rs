@@ -15,6 +15,7 @@ use super::handle::JoinHandle;
 use super::header::{Header, TaskRef, VTable, Waiter, drop_header};
 use super::state::State;
 use crate::id::Id;
+use crate::locals::quietly;
 use crate::stack::Class;
 
 /// Why a coroutine gave no value.
@@ -188,7 +189,7 @@ where
     let outcome: Outcome<T> = if header.is_cancelled() {
         // Never to run: what it captured is dropped here, where a destructor may suspend.
         header.cancel_delivered.set(true);
-        drop_caught(closure);
+        quietly(|| drop(closure));
         Err(JoinError::Cancelled)
     } else {
         catch_unwind(AssertUnwindSafe(closure)).map_err(|payload| {
@@ -208,7 +209,8 @@ where
             children.note_panic();
         }
         // SAFETY: T5, there is no handle, so the outcome is ours.
-        drop_caught(unsafe { content.cast::<Outcome<T>>().read() });
+        let outcome = unsafe { content.cast::<Outcome<T>>().read() };
+        quietly(|| drop(outcome));
     }
 }
 
@@ -223,15 +225,5 @@ unsafe fn free<F, T, P>(header: NonNull<Header>) {
     unsafe {
         drop_header(header);
         block::free(header.cast(), Layout::new::<Task<F, T, P>>());
-    }
-}
-
-/// Drops a value of the user's; a panic in that is reported by the panic hook and goes no further.
-pub(super) fn drop_caught<T>(value: T) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        // The payload is the user's too. What its destructor throws is left alone.
-        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            std::mem::forget(second);
-        }
     }
 }

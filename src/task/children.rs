@@ -106,14 +106,14 @@ impl Children {
                 let owner = *owner;
                 self.running.store(0, Ordering::Release);
                 // SAFETY: T8.
-                unsafe { (*owner).unpark() };
+                unsafe { (*owner).wake() };
             }
             Some(Owner::Task(owner, _)) => {
                 // SAFETY: T8, it waits; the clone keeps it from here on.
                 let owner = unsafe { ManuallyDrop::new(TaskRef::from_raw(*owner)) };
                 let held = TaskRef::clone(&owner);
                 self.running.store(0, Ordering::Release);
-                held.unpark();
+                held.wake();
             }
             Some(Owner::Thread(thread)) => {
                 let held = thread.clone();

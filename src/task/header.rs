@@ -5,7 +5,7 @@ use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use super::children::Children;
@@ -13,7 +13,7 @@ use super::inbox::Linked;
 use super::park::Waiting;
 use super::remote::Remote;
 use super::stage::Stage;
-use super::state::{CANCEL, DONE, State};
+use super::state::{CANCEL, DONE, State, TOKEN};
 use crate::id::Id;
 use crate::stack::Class;
 
@@ -54,11 +54,16 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// Leaves a token with the task: a parked one is queued, any other returns from its next park
-    /// at once.
+    /// Wakes the task: a parked one is queued, any other looks round once more before it parks.
+    #[inline]
+    pub(crate) fn wake(&self) {
+        self.notify(0);
+    }
+
+    /// Wakes the task, and leaves the token of `park` with it.
     #[inline]
     pub(crate) fn unpark(&self) {
-        self.notify(0);
+        self.notify(TOKEN);
     }
 
     /// Asks the task to end: its next suspension unwinds it, and if it is suspended, this one.
@@ -88,7 +93,10 @@ impl Header {
 
     #[inline]
     fn notify(&self, also: usize) {
-        if also == 0 && self.owner().is_some_and(|owner| owner.unpark_pending(self)) {
+        // Not a cancellation, which has to show in the word, nor a token that is for a later park.
+        if (also == 0 || also == TOKEN && self.is_in_park())
+            && self.owner().is_some_and(|owner| owner.unpark_pending(self))
+        {
             return;
         }
         if self.state.notify(also) {
@@ -96,6 +104,13 @@ impl Header {
             // SAFETY: T2, the task is parked, so it is in no queue and on no worker.
             owner.enqueue(unsafe { Started::from_raw(ptr::from_ref(self).cast_mut()) });
         }
+    }
+
+    /// Whether the task is pending on this worker in a `park` of its own.
+    #[inline]
+    fn is_in_park(&self) -> bool {
+        self.owner().is_some_and(|owner| owner.is_pending_here(self))
+            && self.waiting() == Waiting::Park
     }
 
     /// The worker that the task is pinned to, if it was started.
@@ -170,6 +185,7 @@ impl TaskRef {
 
     /// Ends a fresh task as cancelled, in the calling context: its closure is dropped unrun.
     pub(crate) fn discard(self) {
+        DISCARDED.fetch_add(1, Ordering::Relaxed);
         self.cancel();
         // SAFETY: the task is fresh and was taken from its queue, so its content is ours; `run`
         // drops the closure of a cancelled task, on whatever stack. `finish` takes our reference.
@@ -252,6 +268,14 @@ impl Deref for Started {
     }
 }
 
+/// Tasks that were discarded.
+static DISCARDED: AtomicU64 = AtomicU64::new(0);
+
+/// How many tasks ended without a worker.
+pub(crate) fn discarded() -> u64 {
+    DISCARDED.load(Ordering::Relaxed)
+}
+
 /// Who waits for a task's end.
 pub(super) enum Waiter {
     Nobody,
@@ -279,11 +303,11 @@ static WAKER: RawWakerVTable = RawWakerVTable::new(
     },
     |header| {
         // SAFETY: the waker gives its reference away.
-        unsafe { TaskRef::from_raw(header.cast()) }.unpark();
+        unsafe { TaskRef::from_raw(header.cast()) }.wake();
     },
     |header| {
         // SAFETY: the waker lends its reference.
-        ManuallyDrop::new(unsafe { TaskRef::from_raw(header.cast()) }).unpark();
+        ManuallyDrop::new(unsafe { TaskRef::from_raw(header.cast()) }).wake();
     },
     |header| {
         // SAFETY: the waker gives its reference away.

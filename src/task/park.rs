@@ -113,11 +113,16 @@ impl Current {
     #[inline]
     pub(crate) fn park_undisturbed(&self, waiting: Waiting) {
         fork::check();
-        if !self.state.take_token() {
-            let stage = self.stage();
-            stage.waiting.set(waiting);
-            // SAFETY: it is the calling code's task.
-            unsafe { self.switch_out(Signal::Park) };
+        let own_park = waiting == Waiting::Park;
+        if own_park && self.state.take_park_token() || self.state.take_token() {
+            return;
+        }
+        self.stage().waiting.set(waiting);
+        // SAFETY: it is the calling code's task.
+        unsafe { self.switch_out(Signal::Park) };
+        if own_park {
+            // The token that has ended this park is not there for the next one.
+            self.state.take_park_token();
         }
     }
 

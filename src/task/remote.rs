@@ -293,10 +293,16 @@ impl Remote {
         }
     }
 
+    /// Whether the task is pending, and the calling thread is its worker.
+    #[inline]
+    pub(super) fn is_pending_here(&self, task: &Header) -> bool {
+        self.is_here() && ptr::eq(self.pending.get(), task)
+    }
+
     /// Unparks the task if it is pending, and if the calling thread is its worker. False: it is not.
     #[inline]
     pub(super) fn unpark_pending(&self, task: &Header) -> bool {
-        if !self.is_here() || !ptr::eq(self.pending.get(), task) {
+        if !self.is_pending_here(task) {
             return false;
         }
         self.pending.set(ptr::null_mut());
@@ -347,7 +353,7 @@ impl Remote {
         let now = Instant::now();
         // SAFETY: W2, and the borrow ends before the task is unparked.
         while let Some(task) = unsafe { (*self.timers.get()).pop_due(now) } {
-            task.unpark();
+            task.wake();
         }
     }
 
@@ -366,7 +372,7 @@ impl Remote {
             return;
         }
         for task in std::mem::take(tasks) {
-            task.unpark();
+            task.wake();
         }
     }
 

@@ -14,7 +14,6 @@
 
 use std::cell::Cell;
 use std::mem::{MaybeUninit, size_of};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering;
 
@@ -24,6 +23,7 @@ use super::remote::Remote;
 use super::state::{Finish, PARKED};
 use crate::coroutine::{Engine, Identity, Switch};
 use crate::goexit;
+use crate::locals::quietly;
 use crate::record::{Record, record_below};
 use crate::stack::Slot;
 
@@ -204,7 +204,7 @@ impl Header {
                 // Its worker is running us, so it can neither leave nor see that it was told too
                 // early: DONE comes with RELEASED.
                 // SAFETY: T7, neither has it taken the cell back, for WAITER is set.
-                unsafe { (**joiner).unpark() };
+                unsafe { (**joiner).wake() };
             }
             _ => self.tell_waiter(),
         }
@@ -217,11 +217,9 @@ impl Header {
             match unsafe { self.waiter.get().replace(Waiter::Nobody) } {
                 Waiter::Nobody => {}
                 // SAFETY: T7, not released.
-                Waiter::Task(joiner, _) => unsafe { (*joiner).unpark() },
+                Waiter::Task(joiner, _) => unsafe { (*joiner).wake() },
                 // A waker that panics is reported by the panic hook; the task is done all the same.
-                Waiter::Waker(waker) => {
-                    let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
-                }
+                Waiter::Waker(waker) => quietly(|| waker.wake()),
             }
         }
     }

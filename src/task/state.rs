@@ -44,7 +44,8 @@ use crate::primitives::{AtomicUsize, Ordering};
 
 /// The task has left its stack and waits to be unparked.
 pub(super) const PARKED: usize = 1 << 0;
-/// A token is there: the next park returns at once, or a parked task is queued already.
+/// A wake-up is there: the next wait, of whatever kind, looks round at once, or a parked task is
+/// queued already.
 pub(super) const NOTIFIED: usize = 1 << 1;
 /// Cancellation was asked for. Once set, never cleared.
 pub(super) const CANCEL: usize = 1 << 2;
@@ -60,8 +61,10 @@ pub(super) const WAITER: usize = 1 << 6;
 pub(super) const RELEASED: usize = 1 << 7;
 /// Beside WAITER: it is a task that joins (T7). Once set, never cleared.
 pub(super) const JOINER: usize = 1 << 8;
+/// The token that `Handle::unpark` leaves, for the task's own `park` and no other wait.
+pub(super) const TOKEN: usize = 1 << 9;
 /// One reference.
-const REFERENCE: usize = 1 << 9;
+const REFERENCE: usize = 1 << 10;
 
 /// Beyond this many references somebody leaks them in a loop; the process stops, as `Arc` does.
 const MAX_REFERENCES: usize = usize::MAX / 2;
@@ -128,13 +131,24 @@ impl State {
         Snapshot(self.0.load(Ordering::Acquire))
     }
 
-    /// Takes the token if one is there.
+    /// Takes a wake-up if one is there.
     #[inline]
     pub(super) fn take_token(&self) -> bool {
+        self.take(NOTIFIED)
+    }
+
+    /// Takes a wake-up or the token of `park`, if either is there.
+    #[inline]
+    pub(super) fn take_park_token(&self) -> bool {
+        self.take(NOTIFIED | TOKEN)
+    }
+
+    #[inline]
+    fn take(&self, flags: usize) -> bool {
         // The load keeps the common case free of a locked instruction.
-        self.0.load(Ordering::Relaxed) & NOTIFIED != 0
+        self.0.load(Ordering::Relaxed) & flags != 0
             // Acquire: pairs with `notify`.
-            && self.0.fetch_and(!NOTIFIED, Ordering::Acquire) & NOTIFIED != 0
+            && self.0.fetch_and(!flags, Ordering::Acquire) & flags != 0
     }
 
     /// The worker's half of parking, after the switch (T3). False: a token came first, it is taken,

@@ -1,0 +1,329 @@
+//! What the integration tests share: a watchdog for every test, runtimes of every size that matters,
+//! and a way to run a case in a process of its own.
+//!
+//! A test that can hang starts with [`watchdog`]. A test that must die, or that changes its process
+//! (limits, signals, the default runtime), runs itself again as a child:
+//!
+//! ```ignore
+//! #[test]
+//! fn stack_dies_politely() {
+//!     let _watchdog = common::watchdog();
+//!     if common::is_child("overflow") {
+//!         overflow();
+//!     }
+//!     let output = common::child("stack_dies_politely", "overflow");
+//!     assert_eq!(common::signal(&output), Some(libc::SIGABRT), "{output:?}");
+//!     assert!(common::stderr(&output).contains("overflowed its stack"));
+//! }
+//! ```
+//!
+//! Panics that a test causes on purpose carry a message or payload made by [`planned`], and a test
+//! that causes many begins with [`quiet`], which keeps them out of the output.
+
+// Every test file is a crate of its own and uses a part of this.
+#![allow(dead_code)]
+
+use std::any::Any;
+use std::env;
+use std::fs;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::panic;
+use std::process::{self, Command, Output};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, Once, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use coro::{JoinHandle, Runtime};
+
+/// How many workers the runtimes of a test have: one, where everything takes turns; two, where
+/// every race between a pair can happen; four, which is more than many machines have cores.
+pub(crate) const WORKERS: [usize; 3] = [1, 2, 4];
+
+/// How long a test may take. Generous, because several test processes may share two cores.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Ends the process, with a message, if it is not dropped in time.
+#[must_use = "the watchdog watches for as long as it is held"]
+pub(crate) struct Watchdog {
+    /// Dropping it tells the watching thread that the test has ended.
+    _done: mpsc::Sender<()>,
+}
+
+/// Watches the calling test for a minute.
+#[track_caller]
+pub(crate) fn watchdog() -> Watchdog {
+    watchdog_for(LIMIT)
+}
+
+/// Watches the calling test for `limit`.
+#[track_caller]
+pub(crate) fn watchdog_for(limit: Duration) -> Watchdog {
+    let place = panic::Location::caller();
+    let (done, watched) = mpsc::channel::<()>();
+    thread::Builder::new()
+        .name(String::from("watchdog"))
+        .spawn(move || {
+            if watched.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("watchdog: the test at {place} is still not over after {limit:?}");
+                process::abort();
+            }
+        })
+        .expect("a thread for the watchdog");
+    Watchdog { _done: done }
+}
+
+/// A runtime of `workers` workers.
+pub(crate) fn runtime(workers: usize) -> Runtime {
+    Runtime::builder().workers(workers).build().expect("a runtime")
+}
+
+/// Runs `test` with a runtime of one worker, of two and of four, and shuts each down after it.
+pub(crate) fn on_workers(mut test: impl FnMut(&Runtime, usize)) {
+    for workers in WORKERS {
+        let runtime = runtime(workers);
+        test(&runtime, workers);
+        runtime.shutdown();
+    }
+}
+
+/// Where a child finds the name of its case.
+const CASE: &str = "CORO_TEST_CHILD";
+
+/// Whether this process was started by [`child`] to run `case`.
+pub(crate) fn is_child(case: &str) -> bool {
+    child_case().as_deref() == Some(case)
+}
+
+/// The case that this process was started by [`child`] to run.
+pub(crate) fn child_case() -> Option<String> {
+    env::var(CASE).ok()
+}
+
+/// Runs `test`, alone, in a new process where [`is_child`] holds for `case`; waits for its end.
+pub(crate) fn child(test: &str, case: &str) -> Output {
+    child_command(test, case).output().expect("the test's own executable can be run")
+}
+
+/// The command that [`child`] runs, for callers who add to it.
+///
+/// The process leaves no core file, and dies with the thread that starts it, so a test that is
+/// aborted by its watchdog leaves nothing behind.
+pub(crate) fn child_command(test: &str, case: &str) -> Command {
+    let mut command = Command::new(env::current_exe().expect("the test's own executable"));
+    command
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(CASE, case)
+        .env("RUST_BACKTRACE", "0")
+        .env_remove("CORO_WORKERS");
+    let prepare = || {
+        let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: two system calls that are allowed between fork and exec; the limit is on our stack.
+        unsafe {
+            libc::setrlimit(libc::RLIMIT_CORE, &raw const no_core);
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        }
+        Ok(())
+    };
+    // SAFETY: `prepare` allocates nothing and takes no lock.
+    unsafe { command.pre_exec(prepare) };
+    command
+}
+
+/// The signal that ended a child.
+pub(crate) fn signal(output: &Output) -> Option<i32> {
+    output.status.signal()
+}
+
+/// What a child wrote to stderr.
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// What a child wrote to stdout; begins with what the test harness says.
+pub(crate) fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What [`planned`] messages begin with.
+const PLANNED: &str = "planned: ";
+
+/// Panics as part of a test; see [`quiet`].
+pub(crate) fn planned(what: &str) -> ! {
+    panic!("{PLANNED}{what}");
+}
+
+/// Whether `payload` is that of `planned(what)`.
+pub(crate) fn is_planned(payload: &(dyn Any + Send), what: &str) -> bool {
+    message(payload).strip_prefix(PLANNED) == Some(what)
+}
+
+/// A payload that is no message, for planned panics too; what is inside tells when it is dropped.
+pub(crate) struct Payload(pub(crate) Box<dyn Any + Send>);
+
+/// How many planned panics the panic hook has seen since [`quiet`] was first called.
+static REPORTED: AtomicUsize = AtomicUsize::new(0);
+
+/// Keeps planned panics out of the output from now on, and counts them; see [`reported`].
+pub(crate) fn quiet() {
+    static INSTALL: Once = Once::new();
+    INSTALL.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let payload = info.payload();
+            if message(payload).starts_with(PLANNED) || payload.is::<Payload>() {
+                REPORTED.fetch_add(1, Ordering::Relaxed);
+            } else {
+                before(info);
+            }
+        }));
+    });
+}
+
+/// How many planned panics were reported to the panic hook, in the whole process.
+pub(crate) fn reported() -> usize {
+    REPORTED.load(Ordering::Relaxed)
+}
+
+/// The message of a panic, empty where the payload is none.
+pub(crate) fn message<'a>(payload: &'a (dyn Any + 'static)) -> &'a str {
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("")
+}
+
+/// A counter that many may hold: of runs, of drops, of whatever must come out exact.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Counter(Arc<AtomicUsize>);
+
+impl Counter {
+    /// One more.
+    pub(crate) fn add(&self) {
+        // Release: pairs with `get`, so that who has seen the count sees what was done before it.
+        self.0.fetch_add(1, Ordering::Release);
+    }
+
+    /// How many so far.
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Something that counts when it is dropped.
+    pub(crate) fn on_drop(&self) -> OnDrop {
+        OnDrop(self.clone())
+    }
+
+    /// Waits, by yielding, until the count is at least `n`; on a coroutine and on a thread.
+    pub(crate) fn wait_for(&self, n: usize) {
+        while self.get() < n {
+            coro::yield_now();
+        }
+    }
+}
+
+/// Counts one when it is dropped; from [`Counter::on_drop`].
+#[derive(Debug)]
+pub(crate) struct OnDrop(Counter);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.add();
+    }
+}
+
+/// A door that is shut until it is opened.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Gate(Arc<GateState>);
+
+#[derive(Default, Debug)]
+struct GateState {
+    open: AtomicBool,
+    lock: Mutex<()>,
+    opened: Condvar,
+}
+
+impl Gate {
+    /// Lets everybody through, from now on.
+    pub(crate) fn open(&self) {
+        let _lock = self.0.lock.lock().unwrap();
+        // Release: pairs with `is_open`.
+        self.0.open.store(true, Ordering::Release);
+        self.0.opened.notify_all();
+    }
+
+    fn is_open(&self) -> bool {
+        self.0.open.load(Ordering::Acquire)
+    }
+
+    /// Blocks the calling thread until the gate is open; on a coroutine, its worker.
+    pub(crate) fn block(&self) {
+        let lock = self.0.lock.lock().unwrap();
+        drop(self.0.opened.wait_while(lock, |()| !self.is_open()).unwrap());
+    }
+
+    /// Waits, by yielding, until the gate is open; on a coroutine and on a thread.
+    pub(crate) fn pass(&self) {
+        while !self.is_open() {
+            coro::yield_now();
+        }
+    }
+}
+
+/// Workers that can run nothing until this is dropped; from [`occupy`].
+#[must_use = "the workers are free again when it is dropped"]
+pub(crate) struct Occupied {
+    gate: Gate,
+    blockers: Vec<JoinHandle<()>>,
+}
+
+/// Keeps `n` workers of a runtime busy: what is spawned meanwhile stays fresh, if `n` is all of them.
+pub(crate) fn occupy(runtime: &Runtime, n: usize) -> Occupied {
+    let gate = Gate::default();
+    let inside = Counter::default();
+    let block = || {
+        let (gate, inside) = (gate.clone(), inside.clone());
+        runtime.go(move || {
+            inside.add();
+            gate.block();
+        })
+    };
+    let blockers = (0..n).map(|_| block()).collect();
+    inside.wait_for(n);
+    Occupied { gate, blockers }
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        self.gate.open();
+        for blocker in self.blockers.drain(..) {
+            let _ = blocker.join();
+        }
+    }
+}
+
+/// Runs `f` on a thread of its own and returns its handle as soon as `f` blocks in the kernel, which
+/// it must.
+pub(crate) fn spawn_until_blocked<T: Send + 'static>(
+    f: impl FnOnce() -> T + Send + 'static,
+) -> thread::JoinHandle<T> {
+    let tid = Arc::new(AtomicUsize::new(0));
+    let here = Arc::clone(&tid);
+    let thread = thread::spawn(move || {
+        // SAFETY: a system call without arguments.
+        let me = unsafe { libc::gettid() };
+        here.store(me as usize, Ordering::Release);
+        f()
+    });
+    loop {
+        let tid = tid.load(Ordering::Acquire);
+        let stat = fs::read_to_string(format!("/proc/self/task/{tid}/stat")).unwrap_or_default();
+        // "tid (name) state ...", and a name may contain anything.
+        if tid != 0 && stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" S")) {
+            return thread;
+        }
+        assert!(!thread.is_finished(), "it was to block");
+        thread::yield_now();
+    }
+}

@@ -1,0 +1,264 @@
+//! What runtimes and coroutines are made from: numbers, names and sizes, in range and out of it, the
+//! environment; on which runtime `go` starts what; identities; and the counts of `inspect::metrics`.
+
+mod common;
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use coro::{Builder, Runtime, inspect, tls};
+
+use common::{Counter, Gate};
+
+#[track_caller]
+fn assert_invalid<T>(result: io::Result<T>, says: &str) {
+    let Err(error) = result else { panic!("it was accepted") };
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    assert!(error.to_string().contains(says), "{error}");
+}
+
+#[test]
+fn runtime_builder_refuses_what_is_out_of_range() {
+    let _watchdog = common::watchdog();
+    for workers in [0, 4097, usize::MAX] {
+        let says = format!("1 to 4096 workers, not {workers}");
+        assert_invalid(Runtime::builder().workers(workers).build(), &says);
+    }
+    for size in [0, (64 << 20) + 1, usize::MAX] {
+        assert_invalid(Runtime::builder().workers(1).stack_size(size).build(), "64 MiB");
+        assert_invalid(Builder::new().stack_size(size).spawn(|| ()), "64 MiB");
+    }
+    assert_invalid(Runtime::builder().thread_name("a\0b").build(), "NUL");
+    // A refusal comes before anything is made.
+    let capture = Counter::default();
+    let local = capture.on_drop();
+    Builder::new().stack_size(0).spawn(move || drop(local)).unwrap_err();
+    assert_eq!(capture.get(), 1);
+}
+
+#[test]
+fn runtime_builder_gives_stacks_of_the_size_asked_for() {
+    let _watchdog = common::watchdog();
+    common::on_workers(|_, workers| {
+        for (asked, slot) in [(1, 16 << 10), (16 << 10, 16 << 10), (100_000, 128 << 10)] {
+            let runtime = Runtime::builder().workers(workers).stack_size(asked).build().unwrap();
+            let usable = runtime.go(|| inspect::stack_bounds().unwrap().len()).join().unwrap();
+            // The guard, the record and the colour come out of it: up to 20 KiB, less in the
+            // smallest.
+            assert!(usable <= slot && usable + (20 << 10) >= slot, "{asked}: {usable}");
+            // What a coroutine starts has the runtime's size, unless it says otherwise.
+            let inner = runtime.go(|| {
+                let same = coro::go(|| inspect::stack_bounds().unwrap().len());
+                let other = Builder::new()
+                    .stack_size(1 << 20)
+                    .spawn(|| inspect::stack_bounds().unwrap().len());
+                (same.join().unwrap(), other.unwrap().join().unwrap())
+            });
+            let (same, other) = inner.join().unwrap();
+            assert!(same <= slot && other > 900 << 10, "{asked}: {same} {other}");
+        }
+    });
+}
+
+#[test]
+fn runtime_builder_names_its_threads() {
+    let _watchdog = common::watchdog();
+    let runtime = Runtime::builder().workers(3).thread_name(String::from("crunch")).build();
+    let runtime = runtime.unwrap();
+    let (inside, gate) = (Counter::default(), Gate::default());
+    let names: Vec<_> = (0..3)
+        .map(|_| {
+            let (inside, gate) = (inside.clone(), gate.clone());
+            runtime.go(move || {
+                inside.add();
+                gate.block();
+                thread::current().name().unwrap().to_owned()
+            })
+        })
+        .collect();
+    inside.wait_for(3);
+    gate.open();
+    let names: HashSet<_> = names.into_iter().map(|name| name.join().unwrap()).collect();
+    assert_eq!(names, ["crunch-0", "crunch-1", "crunch-2"].map(String::from).into());
+    assert!(format!("{runtime:?}").contains('3'));
+}
+
+/// `go` in a coroutine starts the new one on the same runtime, through `Builder` as well.
+#[test]
+fn runtime_go_stays_on_its_runtime() {
+    let _watchdog = common::watchdog();
+    fn thread_name() -> String {
+        thread::current().name().unwrap().to_owned()
+    }
+    let make = |name: &str| Runtime::builder().workers(2).thread_name(name).build().unwrap();
+    let (left, right) = (make("left"), make("right"));
+    for (runtime, name) in [(&left, "left-"), (&right, "right-")] {
+        let names = runtime.go(|| {
+            let inner = coro::go(thread_name).join().unwrap();
+            let built = Builder::new().spawn(thread_name).unwrap().join().unwrap();
+            let mut by_hand = coro::raw::Coroutine::<(), (), _>::new(1 << 16, |_, ()| {
+                coro::go(thread_name).join().unwrap()
+            })
+            .unwrap();
+            let coro::raw::State::Done(nested) = by_hand.resume(()) else { unreachable!() };
+            let (send, receive) = mpsc::channel();
+            tls::at_exit(move || send.send(coro::go(thread_name).join().unwrap()).unwrap());
+            ([thread_name(), inner, built, nested], receive)
+        });
+        let (names, at_exit) = names.join().unwrap();
+        assert!(names.iter().all(|found| found.starts_with(name)), "{names:?}");
+        assert!(at_exit.recv().unwrap().starts_with(name));
+    }
+    // Elsewhere it is the default one, and a runtime can be told from outside of it.
+    assert!(coro::go(thread_name).join().unwrap().starts_with("coro-"));
+    let across = left.go(move || right.go(thread_name).join().unwrap()).join().unwrap();
+    assert!(across.starts_with("right-"), "{across}");
+}
+
+#[test]
+fn runtime_default_reads_the_environment() {
+    let _watchdog = common::watchdog();
+    const TEST: &str = "runtime_default_reads_the_environment";
+    if common::is_child("run") {
+        let names: HashSet<_> = (0..200)
+            .map(|_| coro::go(|| thread::current().name().unwrap().to_owned()))
+            .map(|handle| handle.join().unwrap())
+            .collect();
+        let all_names: HashSet<_> = (0..3).map(|i| format!("coro-{i}")).collect();
+        assert!(names.is_subset(&all_names));
+        let threads = std::fs::read_dir("/proc/self/task").unwrap().filter(|task| {
+            let comm = task.as_ref().unwrap().path().join("comm");
+            std::fs::read_to_string(comm).unwrap().starts_with("coro-")
+        });
+        println!("workers: {}", threads.count());
+        return;
+    }
+    let run = |value: &std::ffi::OsStr| {
+        common::child_command(TEST, "run").env("CORO_WORKERS", value).output().unwrap()
+    };
+    for good in ["1", "3"] {
+        let output = run(good.as_ref());
+        assert!(output.status.success(), "{}", common::stderr(&output));
+        assert!(common::stdout(&output).contains(&format!("workers: {good}\n")));
+    }
+    for bad in ["zero", "0", "-1", "", " 2", "4097", "1e3", "99999999999999999999999"] {
+        let output = run(bad.as_ref());
+        let stderr = common::stderr(&output);
+        assert_eq!(output.status.code(), Some(101), "{bad}: {stderr}");
+        assert!(stderr.contains(&format!("CORO_WORKERS={bad:?}")), "{bad}: {stderr}");
+        assert!(stderr.contains("a number from 1 to 4096"), "{bad}: {stderr}");
+    }
+    use std::os::unix::ffi::OsStrExt;
+    let output = run(std::ffi::OsStr::from_bytes(b"\xff"));
+    assert_eq!(output.status.code(), Some(101));
+    assert!(common::stderr(&output).contains("CORO_WORKERS="));
+}
+
+/// CASES 34.
+#[test]
+fn runtime_ids_are_never_used_twice() {
+    let _watchdog = common::watchdog();
+    let mut seen = HashSet::new();
+    let mut all = Vec::new();
+    common::on_workers(|runtime, _| {
+        // Spawned from several threads and from inside, ended and started anew, and unloaded.
+        thread::scope(|threads| {
+            let spawners: Vec<_> = (0..3)
+                .map(|_| {
+                    threads.spawn(|| {
+                        let mut ids = vec![tls::id()];
+                        for _ in 0..700 {
+                            let handle = runtime.go(|| {
+                                let first = tls::id();
+                                assert_eq!(first, tls::id());
+                                let inner = coro::go(tls::id).join().unwrap();
+                                tls::unload();
+                                let second = tls::id();
+                                tls::set("key", 1);
+                                tls::unload();
+                                coro::yield_now();
+                                [first, inner, second, tls::id()]
+                            });
+                            let id = handle.id();
+                            let inside = handle.join().unwrap();
+                            assert_eq!(inside[0], id, "the handle knows it too");
+                            ids.extend(inside);
+                        }
+                        tls::unload();
+                        ids.push(tls::id());
+                        ids
+                    })
+                })
+                .collect();
+            all.extend(spawners.into_iter().flat_map(|spawner| spawner.join().unwrap()));
+        });
+    });
+    for _ in 0..50 {
+        let mut by_hand =
+            coro::raw::Coroutine::<(), (), _>::new(1 << 16, |_, ()| tls::id()).unwrap();
+        let coro::raw::State::Done(id) = by_hand.resume(()) else { unreachable!() };
+        all.push(id);
+    }
+    all.push(tls::id());
+    assert_eq!(all.len(), 3 * 3 * (1 + 700 * 4 + 1) + 50 + 1);
+    for id in all {
+        assert_ne!(id.get(), 0);
+        assert!(seen.insert(id), "{id} was used twice");
+    }
+}
+
+/// Alone in a process, where the numbers are exact.
+#[test]
+fn runtime_metrics_count_exactly() {
+    let _watchdog = common::watchdog();
+    if !common::is_child("metrics") {
+        let output = common::child("runtime_metrics_count_exactly", "metrics");
+        assert!(output.status.success(), "{}", common::stderr(&output));
+        return;
+    }
+    let wait_for = |what: &str, parked: u64| {
+        while inspect::metrics().parked != parked {
+            thread::yield_now();
+        }
+        assert_eq!(inspect::metrics().parked, parked, "{what}");
+    };
+    let mut spawned = 0;
+    assert_eq!(inspect::metrics().spawned, 0);
+    common::on_workers(|runtime, workers| {
+        let parked: Vec<_> = (0..10).map(|_| runtime.go(coro::park)).collect();
+        let sleeping: Vec<_> = (0..5).map(|_| runtime.go(|| coro::sleep(Duration::MAX))).collect();
+        spawned += 15;
+        wait_for("parked", 15);
+        let metrics = inspect::metrics();
+        assert_eq!((metrics.live, metrics.fresh, metrics.spawned), (15, 0, spawned));
+        assert_eq!(metrics.stacks_in_use, 15);
+        assert!(metrics.stacks_reserved_bytes >= 15 * (256 << 10));
+
+        let occupied = common::occupy(runtime, workers);
+        let fresh: Vec<_> = (0..20).map(|_| runtime.go(|| ())).collect();
+        spawned += 20 + workers as u64;
+        let metrics = inspect::metrics();
+        assert_eq!((metrics.live, metrics.fresh), (35 + workers as u64, 20));
+        fresh.iter().take(7).for_each(coro::JoinHandle::cancel);
+        drop(occupied);
+        for (i, handle) in fresh.into_iter().enumerate() {
+            assert_eq!(handle.join().is_ok(), i >= 7);
+        }
+
+        parked.iter().for_each(|handle| handle.handle().unpark());
+        parked.into_iter().for_each(|handle| handle.join().unwrap());
+        wait_for("sleeping", 5);
+        assert_eq!(inspect::metrics().live, 5);
+        sleeping.iter().for_each(coro::JoinHandle::cancel);
+        sleeping.into_iter().for_each(|handle| assert!(handle.join().is_err()));
+        let metrics = inspect::metrics();
+        assert_eq!((metrics.live, metrics.fresh, metrics.parked), (0, 0, 0));
+        assert_eq!(metrics.spawned, spawned);
+    });
+    let metrics = inspect::metrics();
+    assert_eq!((metrics.live, metrics.stacks_in_use), (0, 0));
+    assert!(metrics.stacks_pooled > 0, "stacks are kept for the next");
+}

@@ -1,0 +1,391 @@
+//! Fairness: nobody who can run waits for ever, whoever else runs; and the shapes of machine and
+//! process on which that must hold: more workers than cores, one core, a storm of signals.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use coro::{JoinHandle, Runtime, tls};
+
+use common::{Counter, Gate};
+
+/// Keeps something going until it is told to stop.
+struct Busy {
+    stop: Arc<AtomicBool>,
+    parts: Vec<JoinHandle<()>>,
+}
+
+impl Busy {
+    fn start(runtime: &Runtime, n: usize, step: fn()) -> Busy {
+        let (stop, going) = (Arc::new(AtomicBool::new(false)), Counter::default());
+        let parts = (0..n)
+            .map(|_| {
+                let (stop, going) = (Arc::clone(&stop), going.clone());
+                runtime.go(move || {
+                    step();
+                    going.add();
+                    while !stop.load(Ordering::Relaxed) {
+                        step();
+                    }
+                })
+            })
+            .collect();
+        // They do not starve each other either.
+        going.wait_for(n);
+        Busy { stop, parts }
+    }
+
+    fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for part in self.parts {
+            part.join().unwrap();
+        }
+    }
+}
+
+/// All that must get through while others keep every worker busy.
+fn everybody_gets_through(runtime: &Runtime) {
+    // Fresh, from outside.
+    assert_eq!(runtime.go(|| 1).join().unwrap(), 1);
+    // Fresh, from inside.
+    assert_eq!(runtime.go(|| coro::go(|| 2).join().unwrap()).join().unwrap(), 2);
+    // Started: parked and woken from outside.
+    let inside = Counter::default();
+    let parked = runtime.go({
+        let inside = inside.clone();
+        move || {
+            inside.add();
+            coro::park();
+        }
+    });
+    inside.wait_for(1);
+    parked.handle().unpark();
+    parked.join().unwrap();
+    // Timers.
+    runtime.go(|| coro::sleep(Duration::from_millis(2))).join().unwrap();
+    runtime.go(|| coro::park_timeout(Duration::from_millis(2))).join().unwrap();
+    // Cancelling.
+    let cancelled = runtime.go(|| coro::sleep(Duration::MAX));
+    cancelled.cancel();
+    cancelled.join().unwrap_err();
+}
+
+#[test]
+fn runtime_yielding_for_ever_starves_nobody() {
+    let _watchdog = common::watchdog();
+    common::on_workers(|runtime, workers| {
+        for n in [1, workers, 20 * workers] {
+            let busy = Busy::start(runtime, n, coro::yield_now);
+            everybody_gets_through(runtime);
+            busy.stop();
+        }
+        let busy = Busy::start(runtime, 2 * workers, || coro::sleep(Duration::ZERO));
+        everybody_gets_through(runtime);
+        busy.stop();
+    });
+}
+
+#[test]
+fn runtime_spawning_for_ever_starves_nobody() {
+    let _watchdog = common::watchdog();
+    common::on_workers(|runtime, workers| {
+        let busy = Busy::start(runtime, 2 * workers, || {
+            let children: Vec<_> = (0..10).map(|_| coro::go(coro::yield_now)).collect();
+            children.into_iter().for_each(|child| child.join().unwrap());
+        });
+        everybody_gets_through(runtime);
+        busy.stop();
+    });
+}
+
+/// Each end starts a successor, newest first: the oldest must still come to its turn.
+#[test]
+fn runtime_a_chain_of_spawns_buries_nobody() {
+    let _watchdog = common::watchdog();
+    fn chain(stop: Arc<AtomicBool>) {
+        if !stop.load(Ordering::Relaxed) {
+            coro::go(move || chain(stop));
+        }
+    }
+    common::on_workers(|runtime, workers| {
+        let stop = Arc::new(AtomicBool::new(false));
+        for _ in 0..2 * workers {
+            let stop = Arc::clone(&stop);
+            // The buried one lies under the first link of the chain, in the same queue.
+            let buried = runtime.go(move || {
+                let buried = coro::go(|| 3);
+                coro::go(move || chain(stop));
+                buried
+            });
+            assert_eq!(buried.join().unwrap().join().unwrap(), 3);
+        }
+        everybody_gets_through(runtime);
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn runtime_ping_pong_starves_nobody() {
+    let _watchdog = common::watchdog();
+    common::on_workers(|runtime, workers| {
+        let stop = Arc::new(AtomicBool::new(false));
+        let pairs: Vec<_> = (0..workers)
+            .map(|_| {
+                let stop = Arc::clone(&stop);
+                runtime.go(move || {
+                    let me = coro::current().unwrap();
+                    let other = {
+                        let stop = Arc::clone(&stop);
+                        coro::go(move || {
+                            while !stop.load(Ordering::Relaxed) {
+                                me.unpark();
+                                coro::park();
+                            }
+                            me.unpark();
+                        })
+                    };
+                    let control = other.handle();
+                    while !stop.load(Ordering::Relaxed) {
+                        control.unpark();
+                        coro::park();
+                    }
+                    control.unpark();
+                    other.join().unwrap();
+                })
+            })
+            .collect();
+        everybody_gets_through(runtime);
+        stop.store(true, Ordering::Relaxed);
+        for pair in pairs {
+            while !pair.is_finished() {
+                pair.handle().unpark();
+                thread::yield_now();
+            }
+            pair.join().unwrap();
+        }
+    });
+}
+
+/// As many as there are workers, spinning for each other without a suspension: all run at once.
+#[test]
+fn runtime_spinning_coroutines_run_on_all_workers() {
+    let _watchdog = common::watchdog();
+    fn meet(arrived: &AtomicUsize, n: usize) {
+        arrived.fetch_add(1, Ordering::AcqRel);
+        while arrived.load(Ordering::Acquire) < n {
+            thread::yield_now(); // the kernel's turn, not ours
+        }
+    }
+    common::on_workers(|runtime, workers| {
+        for round in 0..50 {
+            let arrived = Arc::new(AtomicUsize::new(0));
+            let spawn = move |spawn: &dyn Fn(Box<dyn FnOnce() + Send>) -> JoinHandle<()>| {
+                let all: Vec<_> = (0..workers)
+                    .map(|_| {
+                        let arrived = Arc::clone(&arrived);
+                        spawn(Box::new(move || meet(&arrived, workers)))
+                    })
+                    .collect();
+                all.into_iter().for_each(|one| one.join().unwrap());
+            };
+            if round % 2 == 0 {
+                spawn(&|f| runtime.go(f));
+            } else {
+                // From inside; the spawner is parked in `join` meanwhile.
+                runtime.go(move || spawn(&|f| coro::go(f))).join().unwrap();
+            }
+        }
+    });
+}
+
+/// A worker that is held up for long has fresh coroutines in its queue. The others take them, also
+/// when they always have something else to do.
+#[test]
+fn runtime_busy_workers_steal_from_one_that_is_held_up() {
+    let _watchdog = common::watchdog();
+    let runtime = common::runtime(2);
+    let ran = Counter::default();
+    let (inside, both) = (Counter::default(), Gate::default());
+    let given_up = Arc::new(AtomicBool::new(false));
+    let yielder = runtime.go({
+        let (ran, inside, both) = (ran.clone(), inside.clone(), both.clone());
+        let given_up = Arc::clone(&given_up);
+        move || {
+            inside.add();
+            both.block();
+            while ran.get() == 0 && !given_up.load(Ordering::Relaxed) {
+                coro::yield_now();
+            }
+        }
+    });
+    let held_up = runtime.go({
+        let (inside, both) = (inside.clone(), both.clone());
+        move || {
+            inside.add();
+            both.block();
+            let fresh = coro::go({
+                let ran = ran.clone();
+                move || ran.add()
+            });
+            let start = Instant::now();
+            while ran.get() == 0 && start.elapsed() < Duration::from_secs(5) {
+                thread::yield_now();
+            }
+            given_up.store(true, Ordering::Relaxed);
+            let stolen = ran.get() == 1;
+            fresh.join().unwrap();
+            stolen
+        }
+    });
+    // Each holds a worker, so they are on two.
+    inside.wait_for(2);
+    both.open();
+    assert!(held_up.join().unwrap(), "nobody took the fresh one");
+    yielder.join().unwrap();
+}
+
+#[test]
+fn runtime_stolen_work_stays_where_it_started() {
+    let _watchdog = common::watchdog();
+    common::on_workers(|runtime, workers| {
+        let handles: Vec<_> = (0..500 * workers)
+            .map(|_| {
+                runtime.go(|| {
+                    let thread = thread::current().id();
+                    for i in 0..5 {
+                        if i % 2 == 0 {
+                            coro::yield_now()
+                        } else {
+                            coro::sleep(Duration::ZERO)
+                        }
+                        assert_eq!(thread::current().id(), thread, "a started one is pinned");
+                    }
+                    tls::set("thread", thread);
+                    coro::park_timeout(Duration::from_micros(50));
+                    assert_eq!(*tls::get::<thread::ThreadId>("thread").unwrap(), thread);
+                    assert_eq!(thread::current().id(), thread);
+                })
+            })
+            .collect();
+        handles.into_iter().for_each(|handle| handle.join().unwrap());
+    });
+}
+
+/// A bit of everything: spawning, joining, storing, parking, timers, cancelling, panics.
+fn mixed_work(runtime: &Runtime, n: usize) {
+    let handles: Vec<_> = (0..n)
+        .map(|i| {
+            runtime.go(move || {
+                tls::set("i", i);
+                tls::at_exit(coro::yield_now);
+                match i % 6 {
+                    0 => coro::yield_now(),
+                    1 => coro::sleep(Duration::from_micros(300)),
+                    2 => {
+                        coro::go(|| coro::park_timeout(Duration::from_micros(100))).join().unwrap()
+                    }
+                    3 => coro::sleep(Duration::MAX),
+                    4 => common::planned("mixed work"),
+                    _ => {
+                        let me = coro::current().unwrap();
+                        coro::go(move || me.unpark());
+                        coro::park();
+                    }
+                }
+                *tls::get::<usize>("i").unwrap()
+            })
+        })
+        .collect();
+    for (i, handle) in handles.into_iter().enumerate() {
+        if i % 6 == 3 {
+            handle.cancel();
+        }
+        match handle.join() {
+            Ok(value) => assert!(value == i && !matches!(i % 6, 3 | 4)),
+            Err(coro::JoinError::Cancelled) => assert_eq!(i % 6, 3),
+            Err(coro::JoinError::Panicked(_)) => assert_eq!(i % 6, 4),
+        }
+    }
+}
+
+#[test]
+fn runtime_with_four_times_as_many_workers_as_cores() {
+    let _watchdog = common::watchdog();
+    common::quiet();
+    let cores = thread::available_parallelism().unwrap().get();
+    let runtime = common::runtime(4 * cores);
+    mixed_work(&runtime, 3000);
+    everybody_gets_through(&runtime);
+    runtime.shutdown();
+}
+
+#[test]
+fn runtime_on_one_core() {
+    let _watchdog = common::watchdog();
+    if common::is_child("one core") {
+        common::quiet();
+        // SAFETY: the set is a plain array of bits, all zero is the empty one; `sched_setaffinity`
+        // reads it.
+        let pinned = unsafe {
+            let mut cores: libc::cpu_set_t = std::mem::zeroed();
+            libc::sched_getaffinity(0, size_of_val(&cores), &raw mut cores);
+            let first = (0..libc::CPU_SETSIZE as usize).find(|&cpu| libc::CPU_ISSET(cpu, &cores));
+            cores = std::mem::zeroed();
+            libc::CPU_SET(first.unwrap(), &mut cores);
+            libc::sched_setaffinity(0, size_of_val(&cores), &raw const cores)
+        };
+        assert_eq!(pinned, 0);
+        assert_eq!(thread::available_parallelism().unwrap().get(), 1);
+        // The default runtime has one worker then.
+        let threads = (0..50).map(|_| coro::go(|| thread::current().id()).join().unwrap());
+        assert_eq!(threads.collect::<std::collections::HashSet<_>>().len(), 1);
+        common::on_workers(|runtime, _| {
+            mixed_work(runtime, 600);
+            everybody_gets_through(runtime);
+        });
+        return;
+    }
+    let output = common::child("runtime_on_one_core", "one core");
+    assert!(output.status.success(), "{}", common::stderr(&output));
+}
+
+/// A signal every millisecond, without SA_RESTART: every system call of ours may say EINTR.
+#[test]
+fn runtime_in_a_storm_of_signals() {
+    let _watchdog = common::watchdog();
+    static SIGNALS: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn count(_: libc::c_int) {
+        SIGNALS.fetch_add(1, Ordering::Relaxed);
+    }
+    if common::is_child("storm") {
+        common::quiet();
+        let interval = libc::timeval { tv_sec: 0, tv_usec: 1000 };
+        let timer = libc::itimerval { it_interval: interval, it_value: interval };
+        // SAFETY: the handler does nothing but add to an atomic; both structures are ours.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = count as extern "C" fn(libc::c_int) as usize;
+            assert_eq!(libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut()), 0);
+            assert_eq!(
+                libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()),
+                0
+            );
+        }
+        while SIGNALS.load(Ordering::Relaxed) < 1000 {
+            common::on_workers(|runtime, _| {
+                mixed_work(runtime, 600);
+                everybody_gets_through(runtime);
+                let naps: Vec<_> = (0..50)
+                    .map(|i| runtime.go(move || coro::sleep(Duration::from_micros(100 * i))))
+                    .collect();
+                naps.into_iter().for_each(|nap| nap.join().unwrap());
+            });
+        }
+        return;
+    }
+    let output = common::child("runtime_in_a_storm_of_signals", "storm");
+    assert!(output.status.success(), "{:?} {}", output.status, common::stderr(&output));
+}
