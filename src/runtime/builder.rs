@@ -107,8 +107,8 @@ impl Builder {
             None => &*default_runtime()?.shared,
         };
         if let Some(class) = class {
-            // A stack of this size exists from here on, so the task will get one sooner or later.
-            stack::give(stack::take(class)?);
+            // So the task will get one, sooner or later.
+            stack::provide(class)?;
         }
         let name = self.name.map(|name| Box::new(name.into_boxed_str()));
         let options = Options { name, class: class.unwrap_or(shared.class), location };

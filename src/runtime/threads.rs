@@ -16,7 +16,7 @@ use super::shared::{Exits, Shared};
 use super::watch::Monitor;
 use super::worker::Worker;
 use crate::coroutine::{prepare_process, prepare_thread};
-use crate::stack::{self, Class, Slot};
+use crate::stack::{self, Class};
 use crate::task::{self, Free, JoinHandle, Remote, TaskRef};
 
 /// How long a shutdown without a limit waits for one more coroutine to end.
@@ -208,11 +208,8 @@ impl Runtime {
         stack::shortage::on_relief(Remote::wake_all);
         deadlock::configure();
         let workers = options.workers;
-        // One stack for each worker there is then, so whatever the kernel refuses later, every
-        // coroutine gets its turn.
-        let slots: Vec<Slot> =
-            (0..workers).map(|_| stack::take(options.class)).collect::<io::Result<_>>()?;
-        slots.into_iter().for_each(stack::give);
+        // Whatever the kernel refuses later, every coroutine gets its turn.
+        stack::provide(options.class)?;
         let queues: Vec<_> = (0..workers).map(|_| deque::Worker::new_lifo()).collect();
         let shared = Arc::new(Shared {
             injector: Injector::new(),

@@ -83,6 +83,6 @@ pub(crate) use altstack::protect_thread;
 pub(crate) use class::Class;
 pub(crate) use line::Line;
 pub(crate) use overflow::set_describe;
-pub(crate) use pool::{Pool, give, take, usage};
+pub(crate) use pool::{Pool, give, provide, take, usage};
 pub(crate) use region::init;
 pub(crate) use slot::{Slot, bounds_of, ceiling_of};

@@ -134,6 +134,19 @@ pub(crate) fn give(slot: Slot) {
     shelve(slot.class(), [slot].into_iter());
 }
 
+/// Sees to it that there is a slot of this class in the world, idle or in use, so that whoever waits
+/// for one does not wait in vain.
+///
+/// # Errors
+///
+/// As [`take`].
+pub(crate) fn provide(class: Class) -> io::Result<()> {
+    if slot::is_issued(class) {
+        return Ok(());
+    }
+    take(class).map(give)
+}
+
 /// A worker's idle slots.
 pub(crate) struct Pool {
     /// For each class, oldest first.
@@ -171,10 +184,11 @@ impl Pool {
         let class = slot.class();
         let idle = &mut self.idle[class.index()];
         idle.push(slot);
-        let full = idle.len() >= scaled(POOL_LIMIT, class);
+        let count = idle.len();
         self.publish(1);
-        if full {
-            self.shed(class, batch(class));
+        // Where somebody waits for a stack, it is of no use here.
+        if count >= scaled(POOL_LIMIT, class) || shortage::is_announced() {
+            self.shed(class, batch(class).min(count));
         }
     }
 

@@ -23,6 +23,12 @@ pub(crate) fn announce() -> bool {
     !WAITING.swap(true, Ordering::SeqCst)
 }
 
+/// Whether somebody waits.
+#[inline]
+pub(super) fn is_announced() -> bool {
+    WAITING.load(Ordering::Relaxed)
+}
+
 /// A slot has come onto a shelf.
 #[inline]
 pub(super) fn relieve() {

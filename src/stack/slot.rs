@@ -86,6 +86,11 @@ pub(super) fn set_issued(class: Class, count: usize) {
     ISSUED[class.index()].store(count, Ordering::Relaxed);
 }
 
+/// Whether a slot of `class` was ever handed out.
+pub(super) fn is_issued(class: Class) -> bool {
+    ISSUED[class.index()].load(Ordering::Relaxed) > 0
+}
+
 /// How many slots were ever handed out, all classes together.
 pub(super) fn issued_in_all() -> usize {
     ISSUED.iter().map(|count| count.load(Ordering::Relaxed)).sum()

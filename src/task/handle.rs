@@ -163,7 +163,9 @@ impl<T> JoinHandle<T> {
     /// One that has not started is dropped unrun. One that is suspended is woken and unwound from
     /// there: destructors run, newest first, then exit handlers, then its data is dropped, and
     /// [`join`](JoinHandle::join) gives [`JoinError::Cancelled`]. One that runs is unwound at its
-    /// next suspension. The unwinding comes once; code that catches it goes on.
+    /// next suspension. The unwinding comes once; code that catches it goes on. It is put off while the
+    /// coroutine is suspended in a destructor that a panic runs, and may be while another coroutine of
+    /// its worker is, because a second panic there would abort the process.
     ///
     /// In a program compiled with `panic = "abort"` only a coroutine that has not started is
     /// cancelled.

@@ -4,10 +4,12 @@
 //! Both unwind the coroutine from the suspension, with a payload of ours and without the panic hook.
 //! They do not while the thread is unwinding already, since a second panic that leaves a destructor
 //! aborts the process. std counts panics by thread, not by coroutine, so it may be another coroutine
-//! of the same worker that is suspended in the middle of its unwinding. Then the interruption is
-//! *put off*, and the worker wakes the task again once no panic is under way.
+//! of the same worker that is suspended in the middle of its unwinding. A task that switched out while
+//! no panic was under way is not unwinding itself, whatever has begun since. Otherwise there is no
+//! telling: the interruption is *put off*, and the worker wakes the task again once no panic is under
+//! way.
 //!
-//! - **P1** A coroutine is not unwound by us while its thread is panicking.
+//! - **P1** A coroutine is unwound by us only where it is certain that it is not unwinding already.
 //! - **P2** What is borrowed from a task is not kept while user code runs in a coroutine made by hand:
 //!   that may be suspended by hand and go on under another task, when the first is gone.
 
@@ -97,7 +99,7 @@ impl Current {
         }
         self.park_undisturbed(waiting);
         if self.state.load().has(CANCEL) {
-            self.interrupt();
+            self.interrupt_resumed();
         }
     }
 
@@ -106,7 +108,7 @@ impl Current {
         self.interrupt();
         let _timer = deadline::next().map(|time| self.set_timer(time));
         self.park_undisturbed(waiting);
-        self.interrupt();
+        self.interrupt_resumed();
     }
 
     /// As [`park`](Current::park), but an interruption waits for a later suspension.
@@ -143,9 +145,13 @@ impl Current {
     /// Lets others go first.
     #[inline]
     pub(crate) fn yield_now(&self) {
-        self.interrupt_if_due();
+        if self.is_interruptible() {
+            self.interrupt();
+        }
         self.step_aside();
-        self.interrupt_if_due();
+        if self.is_interruptible() {
+            self.interrupt_resumed();
+        }
     }
 
     /// Lets others go first, whatever is asked of the task meanwhile.
@@ -156,22 +162,27 @@ impl Current {
         unsafe { self.switch_out(Signal::Yield) };
     }
 
-    #[inline]
-    fn interrupt_if_due(&self) {
-        if self.is_interruptible() {
-            self.interrupt();
-        }
-    }
-
     /// Whether there may be a reason to interrupt the task.
     #[inline]
     fn is_interruptible(&self) -> bool {
         self.state.load().has(CANCEL) || deadline::any(self.record)
     }
 
-    /// Unwinds the task if it was cancelled and does not know yet, or if a deadline is past.
+    /// Interrupts the task if there is a reason, before it is suspended.
     #[cold]
     fn interrupt(&self) {
+        self.interrupt_if(!thread::panicking());
+    }
+
+    /// Interrupts the task if there is a reason, after it was suspended.
+    #[cold]
+    fn interrupt_resumed(&self) {
+        self.interrupt_if(self.stage().calm.get() || !thread::panicking());
+    }
+
+    /// Unwinds the task if it was cancelled and does not know yet, or if a deadline is past; or has
+    /// that put off, where it is not `safe` (P1).
+    fn interrupt_if(&self, safe: bool) {
         if cfg!(panic = "abort") {
             return;
         }
@@ -179,7 +190,7 @@ impl Current {
         if !cancelled && !deadline::is_past() {
             return;
         }
-        if thread::panicking() {
+        if !safe {
             return self.put_off();
         }
         if cancelled {

@@ -42,6 +42,9 @@ pub(crate) struct Stage {
     switch: Cell<*const Switch<(), Signal>>,
     /// Where the worker lists the task, once it has ended.
     index: Cell<u32>,
+    /// No panic was under way on the thread when the task switched out last, so it is none of this
+    /// task's that is under way now.
+    pub(super) calm: Cell<bool>,
     /// What the task waits for while it is parked.
     pub(super) waiting: Cell<Waiting>,
     slot: Slot,
@@ -90,6 +93,7 @@ impl TaskRef {
                 engine,
                 switch: Cell::new(ptr::null()),
                 index: Cell::new(0),
+                calm: Cell::new(true),
                 waiting: Cell::new(Waiting::Park),
                 slot,
             });
@@ -151,8 +155,10 @@ impl Header {
     /// The task is the one that the calling code belongs to.
     #[inline]
     pub(super) unsafe fn switch_out(&self, signal: Signal) {
-        // SAFETY: C3, and the stage was set before the task's first instruction.
-        unsafe { (*(*self.stage.get()).switch.get()).suspend(signal) };
+        let stage = self.stage();
+        stage.calm.set(!std::thread::panicking());
+        // SAFETY: C3, and the switch was set before the task's first instruction.
+        unsafe { (*stage.switch.get()).suspend(signal) };
     }
 }
 

@@ -253,7 +253,8 @@ impl Gate {
         self.0.opened.notify_all();
     }
 
-    fn is_open(&self) -> bool {
+    /// Whether it is.
+    pub(crate) fn is_open(&self) -> bool {
         self.0.open.load(Ordering::Acquire)
     }
 

@@ -1,0 +1,432 @@
+//! When the kernel refuses another stack: idle stacks are given up first, then coroutines that have
+//! not started wait until one is free, and one line on stderr names the limit. Nothing crashes and
+//! nothing is lost.
+//!
+//! Each test runs in a process of its own, under a limit: of addresses (`RLIMIT_AS`), where a region
+//! of 1 GiB has 256 stacks of the default size, or of mappings (`vm.max_map_count`), which guards by
+//! `mprotect` use up.
+
+mod common;
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::os::fd::FromRawFd;
+use std::process::{Output, exit};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use coro::raw::Coroutine;
+use coro::{Builder, Handle, JoinHandle, Runtime, inspect, tls};
+
+use common::{Counter, child_command, is_child, watchdog_for};
+
+/// A child that hangs is ended well before its parent is, which then tells of it.
+const CHILDS_LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// In the parent: runs `test` in a new process with this variable in its environment, and gives back
+/// how it ended. In that process: runs `body` and exits.
+fn in_child(test: &str, variable: (&str, &str), body: impl FnOnce()) -> Output {
+    if is_child(test) {
+        let _watchdog = watchdog_for(CHILDS_LIMIT);
+        body();
+        exit(0);
+    }
+    let _watchdog = watchdog_for(LIMIT);
+    child_command(test, test).env(variable.0, variable.1).output().unwrap()
+}
+
+/// One worker for the default runtime, so that its stacks are easily counted.
+const ONE_WORKER: (&str, &str) = ("CORO_WORKERS", "1");
+
+#[track_caller]
+fn assert_success(output: &Output) {
+    let (stdout, stderr) = (common::stdout(output), common::stderr(output));
+    assert!(output.status.success(), "{}\n{stdout}\n{stderr}", output.status);
+}
+
+/// What a child under the limit of addresses may have: the region takes up to half of it.
+const ADDRESSES: u64 = 2 << 30;
+
+fn limit_addresses() {
+    let limit = libc::rlimit { rlim_cur: ADDRESSES, rlim_max: ADDRESSES };
+    // SAFETY: changes this process alone.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);
+}
+
+/// How many stacks of the default size a region under this limit has.
+fn stacks_by_address() -> usize {
+    coro::go(|| ()).join().unwrap();
+    const CLASSES: u64 = 13;
+    (inspect::metrics().stacks_reserved_bytes / CLASSES) as usize / (256 << 10)
+}
+
+/// Runs `body` in a child under the limit of addresses; in the parent, checks how it ended, and that
+/// it said `lines` on stderr.
+#[track_caller]
+fn under_address_limit(test: &str, said: &[&str], body: fn()) {
+    let output = in_child(test, ONE_WORKER, || {
+        limit_addresses();
+        body();
+    });
+    assert_success(&output);
+    let stderr = common::stderr(&output);
+    if said.is_empty() {
+        assert_eq!(stderr, "");
+    } else {
+        assert_one_line(&stderr, said);
+    }
+}
+
+#[track_caller]
+fn assert_one_line(stderr: &str, said: &[&str]) {
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    for part in said {
+        assert!(stderr.contains(part), "no {part} in: {stderr}");
+    }
+}
+
+const ADDRESS_LINE: [&str; 4] =
+    ["coro: no stack of 256 KiB", "is full", "ulimit -v", "wait until a stack is free"];
+
+/// A gate that opens when the process writes its next line to stderr. What was written is passed on.
+struct StderrGate {
+    pipe: BufReader<File>,
+    original: i32,
+}
+
+impl StderrGate {
+    fn new() -> StderrGate {
+        let mut ends = [0; 2];
+        // SAFETY: descriptors of our own; 2 is replaced by a pipe, and kept.
+        unsafe {
+            assert_eq!(libc::pipe(ends.as_mut_ptr()), 0);
+            let original = libc::dup(libc::STDERR_FILENO);
+            assert_eq!(libc::dup2(ends[1], libc::STDERR_FILENO), libc::STDERR_FILENO);
+            libc::close(ends[1]);
+            StderrGate { pipe: BufReader::new(File::from_raw_fd(ends[0])), original }
+        }
+    }
+
+    /// Waits for a line.
+    fn wait(&mut self) -> String {
+        let mut line = String::new();
+        self.pipe.read_line(&mut line).unwrap();
+        line
+    }
+
+    /// Puts stderr back, and writes there what was read.
+    fn close(self, line: &str) {
+        // SAFETY: the descriptor kept by `new`.
+        assert_eq!(unsafe { libc::dup2(self.original, libc::STDERR_FILENO) }, libc::STDERR_FILENO);
+        eprint!("{line}");
+    }
+}
+
+/// A coroutine that tells its handle, waits to be unparked, stores, and ends with a cleanup.
+fn one(handles: mpsc::Sender<Handle>, number: usize, cleanups: Counter) -> impl FnOnce() -> usize {
+    move || {
+        tls::set("number", number);
+        tls::at_exit(move || cleanups.add());
+        handles.send(coro::current().unwrap()).unwrap();
+        drop(handles);
+        coro::park();
+        *tls::get::<usize>("number").unwrap()
+    }
+}
+
+/// Spawns `count` coroutines that all want a stack at once, waits until `line` has been written,
+/// lets them end as they come, and checks that all of them did.
+fn more_than_there_are(runtime: &Runtime, count: usize) {
+    let (send, handles) = mpsc::channel();
+    let cleanups = Counter::default();
+    let mut gate = StderrGate::new();
+    let tasks: Vec<JoinHandle<usize>> =
+        (0..count).map(|number| runtime.go(one(send.clone(), number, cleanups.clone()))).collect();
+    drop(send);
+    let line = gate.wait();
+    gate.close(&line);
+    assert!(inspect::metrics().fresh > 0, "no coroutine had to wait");
+    let mut started = 0;
+    for handle in handles {
+        started += 1;
+        handle.unpark();
+    }
+    assert_eq!(started, count);
+    for (number, task) in tasks.into_iter().enumerate() {
+        assert_eq!(task.join().unwrap(), number);
+    }
+    assert_eq!(cleanups.get(), count);
+}
+
+#[test]
+fn fault_coroutines_wait_for_a_stack_one_worker() {
+    let test = "fault_coroutines_wait_for_a_stack_one_worker";
+    under_address_limit(test, &ADDRESS_LINE, || {
+        more_than_there_are(&common::runtime(1), 2000);
+    });
+}
+
+#[test]
+fn fault_coroutines_wait_for_a_stack_four_workers() {
+    let test = "fault_coroutines_wait_for_a_stack_four_workers";
+    under_address_limit(test, &ADDRESS_LINE, || {
+        more_than_there_are(&common::runtime(4), 2000);
+    });
+}
+
+/// Coroutines that start others wait like all, and those that have a stack go on meanwhile.
+#[test]
+fn fault_started_coroutines_go_on_while_others_wait() {
+    let test = "fault_started_coroutines_go_on_while_others_wait";
+    under_address_limit(test, &ADDRESS_LINE, || {
+        let runtime = common::runtime(2);
+        let ended = Counter::default();
+        let release = Counter::default();
+        let tasks: Vec<_> = (0..20)
+            .map(|_| {
+                let (ended, release) = (ended.clone(), release.clone());
+                runtime.go(move || {
+                    let children: Vec<_> = (0..50)
+                        .map(|_| {
+                            let (ended, release) = (ended.clone(), release.clone());
+                            coro::go(move || {
+                                // Runs on and on until the main thread has seen some waiting.
+                                release.wait_for(1);
+                                ended.add();
+                            })
+                        })
+                        .collect();
+                    children.into_iter().for_each(|child| child.join().unwrap());
+                    ended.add();
+                })
+            })
+            .collect();
+        let mut gate = StderrGate::new();
+        let line = gate.wait();
+        gate.close(&line);
+        release.add();
+        tasks.into_iter().for_each(|task| task.join().unwrap());
+        assert_eq!(ended.get(), 20 * 51);
+    });
+}
+
+/// Holds all stacks of a runtime at once, then ends them: they are idle in its worker's pool.
+fn fill_pool(runtime: &Runtime, count: usize) {
+    let (send, handles) = mpsc::channel();
+    let cleanups = Counter::default();
+    let tasks: Vec<_> =
+        (0..count).map(|number| runtime.go(one(send.clone(), number, cleanups.clone()))).collect();
+    drop(send);
+    // All of them are up before the first may end.
+    let handles: Vec<Handle> = handles.into_iter().take(count).collect();
+    handles.iter().for_each(Handle::unpark);
+    tasks.into_iter().for_each(|task| assert!(task.join().is_ok()));
+    assert_eq!(cleanups.get(), count);
+}
+
+/// The stacks that one worker keeps idle are given up for another that needs them.
+#[test]
+fn fault_idle_stacks_of_other_workers_are_reclaimed() {
+    let test = "fault_idle_stacks_of_other_workers_are_reclaimed";
+    let output = in_child(test, ONE_WORKER, || {
+        limit_addresses();
+        let all = stacks_by_address() - 8;
+        let runtimes: Vec<_> = (0..3).map(|_| common::runtime(1)).collect();
+        // Again and again, and whoever had them last.
+        for round in 0..6 {
+            fill_pool(&runtimes[round % runtimes.len()], all);
+        }
+    });
+    assert_success(&output);
+}
+
+/// A refusal that no other worker could help with leaves later ones as able to.
+#[test]
+fn fault_idle_stacks_are_reclaimed_after_an_earlier_refusal() {
+    let test = "fault_idle_stacks_are_reclaimed_after_an_earlier_refusal";
+    let output = in_child(test, ONE_WORKER, || {
+        limit_addresses();
+        // No default runtime: the only worker is the one that is refused.
+        let first = common::runtime(1);
+        more_than_there_are(&first, 1000);
+        // Its pool has them all now. A second runtime needs them.
+        let second = common::runtime(1);
+        fill_pool(&second, 100);
+        fill_pool(&first, 100);
+        fill_pool(&second, 200);
+    });
+    assert_success(&output);
+    assert_one_line(&common::stderr(&output), &ADDRESS_LINE);
+}
+
+/// All stacks but a few are held by coroutines made by hand on a plain thread; when these go, a
+/// worker that waits for one notices.
+#[test]
+fn fault_a_stack_freed_by_hand_wakes_who_waits() {
+    let test = "fault_a_stack_freed_by_hand_wakes_who_waits";
+    let output = in_child(test, ONE_WORKER, || {
+        limit_addresses();
+        let runtime = common::runtime(1);
+        let mut by_hand = Vec::new();
+        let refused = loop {
+            match Coroutine::<(), (), ()>::new(256 << 10, |_, ()| ()) {
+                Ok(coroutine) => by_hand.push(coroutine),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refused.kind(), io::ErrorKind::OutOfMemory);
+        let mut gate = StderrGate::new();
+        let waiting = runtime.go(|| 42);
+        let line = gate.wait();
+        gate.close(&line);
+        assert!(!waiting.is_finished());
+        drop(by_hand.pop());
+        assert_eq!(waiting.join().unwrap(), 42);
+    });
+    assert_success(&output);
+    assert_one_line(&common::stderr(&output), &ADDRESS_LINE);
+}
+
+/// The same where they are held by coroutines of another runtime.
+#[test]
+fn fault_a_stack_freed_by_another_runtime_wakes_who_waits() {
+    let test = "fault_a_stack_freed_by_another_runtime_wakes_who_waits";
+    let output = in_child(test, ONE_WORKER, || {
+        limit_addresses();
+        // A runtime begins with a stack for each worker, so this one is made while there are some.
+        let (holder, other) = (common::runtime(1), common::runtime(1));
+        let (send, handles) = mpsc::channel();
+        let mut gate = StderrGate::new();
+        let cleanups = Counter::default();
+        let held: Vec<_> =
+            (0..1000).map(|n| holder.go(one(send.clone(), n, cleanups.clone()))).collect();
+        drop(send);
+        // The holder has met the limit, and has fresh ones of its own that want what comes free:
+        // these are cancelled, so that they want nothing any more.
+        let line = gate.wait();
+        gate.close(&line);
+        let up: Vec<Handle> = handles.try_iter().collect();
+        assert!(up.len() >= 100, "{}", up.len());
+        let waiting = other.go(|| 42);
+        held.iter().filter(|task| up.iter().all(|up| up.id() != task.id())).for_each(|task| {
+            task.cancel();
+        });
+        up.iter().for_each(Handle::unpark);
+        assert_eq!(waiting.join().unwrap(), 42);
+        held.into_iter().for_each(|task| drop(task.join()));
+    });
+    assert_success(&output);
+    assert_one_line(&common::stderr(&output), &ADDRESS_LINE);
+}
+
+/// Who may fail is told, with the limit's name; later it works again.
+#[test]
+fn fault_the_fallible_forms_name_the_limit() {
+    let test = "fault_the_fallible_forms_name_the_limit";
+    under_address_limit(test, &[], || {
+        let room = stacks_by_address();
+        let mut by_hand = Vec::new();
+        let check = |error: io::Error| {
+            assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+            let text = error.to_string();
+            assert!(text.contains("no stack of 256 KiB") && text.contains("ulimit -v"), "{text}");
+        };
+        for _ in 0..3 {
+            let refused = loop {
+                match Coroutine::<(), (), ()>::new(256 << 10, |_, ()| ()) {
+                    Ok(coroutine) => by_hand.push(coroutine),
+                    Err(error) => break error,
+                }
+            };
+            check(refused);
+            // The worker's pool has the one that found out how many there are.
+            assert!((room - 2..=room).contains(&by_hand.len()), "{} of {room}", by_hand.len());
+            by_hand.clear();
+        }
+        // A size that has no place at all under this limit.
+        let runs = Counter::default();
+        let counter = runs.clone();
+        let error = Builder::new().stack_size(64 << 20).spawn(move || counter.add());
+        if let Err(error) = error {
+            assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+            assert!(error.to_string().contains("64 MiB"), "{error}");
+            assert_eq!(runs.get(), 0);
+        }
+        let task = Builder::new().stack_size(256 << 10).spawn(|| 5).unwrap();
+        assert_eq!(task.join().unwrap(), 5);
+    });
+}
+
+/// No address range at all: an error that names the limit, from whatever wants the first stack; and
+/// when the limit is raised, it works.
+#[test]
+fn fault_no_region_is_an_error_and_no_end() {
+    let test = "fault_no_region_is_an_error_and_no_end";
+    let output = in_child(test, ONE_WORKER, || {
+        let mut before: libc::rlimit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: changes this process alone; the hard limit stays.
+        unsafe {
+            libc::getrlimit(libc::RLIMIT_AS, &raw mut before);
+            let tight = libc::rlimit { rlim_cur: 100 << 20, ..before };
+            assert_eq!(libc::setrlimit(libc::RLIMIT_AS, &raw const tight), 0);
+        }
+        for _ in 0..2 {
+            let refused = [
+                Runtime::builder().workers(1).build().err(),
+                Builder::new().spawn(|| ()).err(),
+                Coroutine::<(), (), ()>::new(1, |_, ()| ()).err(),
+            ];
+            for error in refused {
+                let error = error.expect("refused");
+                assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+                assert!(error.to_string().contains("ulimit -v = 102400"), "{error}");
+            }
+        }
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const before) }, 0);
+        assert_eq!(coro::go(|| 42).join().unwrap(), 42);
+    });
+    assert_success(&output);
+}
+
+/// `go` panics with the same words.
+#[test]
+fn fault_go_panics_where_there_is_no_region() {
+    let test = "fault_go_panics_where_there_is_no_region";
+    let output = in_child(test, ONE_WORKER, || {
+        let tight = libc::rlimit { rlim_cur: 100 << 20, rlim_max: 100 << 20 };
+        // SAFETY: changes this process alone.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const tight) }, 0);
+        drop(coro::go(|| ()));
+    });
+    assert_eq!(output.status.code(), Some(101), "{output:?}");
+    let stderr = common::stderr(&output);
+    assert!(stderr.contains("no coroutine can be started: no addresses for stacks"), "{stderr}");
+    assert!(stderr.contains("ulimit -v = 102400"), "{stderr}");
+}
+
+/// At `vm.max_map_count`: more coroutines than the kernel allows guards by `mprotect`.
+#[test]
+fn fault_at_max_map_count_coroutines_wait() {
+    let test = "fault_at_max_map_count_coroutines_wait";
+    let setting = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap();
+    let mappings: usize = setting.trim().parse().unwrap();
+    // The test itself costs a moment, and a machine that allows many more a long one.
+    if mappings > 100_000 {
+        return eprintln!("{test}: skipped, vm.max_map_count = {mappings} is too much to use up");
+    }
+    let output = in_child(test, ("CORO_GUARD", "mprotect"), || {
+        // At the limit there is no starting a thread either, so all are started before.
+        let (runtime, other) = (common::runtime(2), common::runtime(1));
+        // Two mappings each.
+        more_than_there_are(&runtime, mappings / 2 + 2000);
+        // Nothing was lost by it: nearly as many at once, here and on workers that have none yet.
+        fill_pool(&runtime, mappings / 2 - 1000);
+        fill_pool(&other, mappings / 2 - 1000);
+    });
+    assert_success(&output);
+    let stderr = common::stderr(&output);
+    let knob = format!("vm.max_map_count = {mappings}");
+    assert_one_line(&stderr, &["coro: no stack of 256 KiB: mprotect", &knob, "wait until"]);
+}

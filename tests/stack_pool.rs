@@ -1,0 +1,298 @@
+//! Many stacks: how many mappings and how much memory they take, and that both come back.
+//!
+//! Each test runs in a process of its own, because it looks at the whole process.
+
+mod common;
+
+use std::process::exit;
+use std::time::Duration;
+
+use coro::inspect::{self, metrics};
+use coro::raw::{Coroutine, State};
+use coro::{JoinHandle, Runtime};
+
+use common::{is_child, watchdog_for};
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+fn mprotect_forced() -> bool {
+    std::env::var_os("CORO_GUARD").is_some_and(|value| value == "mprotect")
+}
+
+/// Runs `body` in a child process of the test; in the parent, checks that it ended well.
+#[track_caller]
+fn in_child(test: &str, body: fn()) {
+    let _watchdog = watchdog_for(LIMIT);
+    if is_child(test) {
+        body();
+        exit(0);
+    }
+    let output = common::child(test, test);
+    assert!(output.status.success(), "{}{}", common::stdout(&output), common::stderr(&output));
+}
+
+fn mappings() -> usize {
+    // Into a buffer that is there already, so that to look changes nothing.
+    let text = std::fs::read("/proc/self/maps").unwrap();
+    text.iter().filter(|&&byte| byte == b'\n').count()
+}
+
+/// Anonymous memory that is resident, in MiB.
+fn resident() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() >> 10
+}
+
+/// Starts `count` coroutines and waits until all of them are parked.
+fn park_many(runtime: &Runtime, count: usize) -> Vec<JoinHandle<()>> {
+    let before = metrics().parked;
+    let parked: Vec<_> = (0..count).map(|_| runtime.go(coro::park)).collect();
+    while metrics().parked < before + count as u64 {
+        std::thread::yield_now();
+    }
+    parked
+}
+
+fn end_all(parked: Vec<JoinHandle<()>>) {
+    for handle in &parked {
+        handle.handle().unpark();
+    }
+    for handle in parked {
+        handle.join().unwrap();
+    }
+}
+
+#[test]
+fn stack_200_000_parked_coroutines_take_fewer_than_ten_mappings() {
+    in_child("stack_200_000_parked_coroutines_take_fewer_than_ten_mappings", || {
+        const COUNT: usize = 200_000;
+        // Guards by `mprotect` are mappings of their own: the kernel allows some 30,000.
+        if mprotect_forced() {
+            return;
+        }
+        let runtime = common::runtime(2);
+        end_all(park_many(&runtime, 10));
+        let before = mappings();
+        let parked = park_many(&runtime, COUNT);
+        let grown = mappings() as isize - before as isize;
+        assert!(grown < 10, "{grown} lines more in /proc/self/maps");
+        assert!(metrics().stacks_in_use >= COUNT as u64);
+        end_all(parked);
+    });
+}
+
+#[test]
+fn stack_2_000_coroutines_in_turn_touch_a_handful_of_stacks() {
+    in_child("stack_2_000_coroutines_in_turn_touch_a_handful_of_stacks", || {
+        for workers in common::WORKERS {
+            let runtime = common::runtime(workers);
+            let stacks = || metrics().stacks_in_use + metrics().stacks_pooled;
+            let before = stacks();
+            for number in 0..2000 {
+                assert_eq!(runtime.go(move || number).join().unwrap(), number);
+            }
+            let grown = stacks() - before;
+            assert!(grown <= 4 * workers as u64, "{workers} workers: {grown} stacks");
+        }
+        // By hand likewise.
+        let before = metrics().stacks_pooled + metrics().stacks_in_use;
+        for number in 0..2000 {
+            let mut coroutine = Coroutine::new(1 << 20, |_: &coro::raw::Yielder<_, ()>, n| n);
+            let state = coroutine.as_mut().unwrap().resume(number);
+            assert_eq!(state, State::Done(number));
+        }
+        let grown = metrics().stacks_pooled + metrics().stacks_in_use - before;
+        assert!(grown <= 2, "{grown} stacks by hand");
+    });
+}
+
+/// Fresh coroutines need no stack, however many they are.
+#[test]
+fn stack_fresh_coroutines_have_none() {
+    in_child("stack_fresh_coroutines_have_none", || {
+        let runtime = common::runtime(1);
+        let (release, blocked) = std::sync::mpsc::channel::<()>();
+        let (up, ready) = std::sync::mpsc::channel();
+        let blocker = runtime.go(move || {
+            up.send(()).unwrap();
+            blocked.recv().unwrap();
+        });
+        ready.recv().unwrap();
+        let before = metrics();
+        let fresh: Vec<_> = (0..100_000).map(|_| runtime.go(|| ())).collect();
+        let now = metrics();
+        assert_eq!(now.fresh - before.fresh, 100_000);
+        assert_eq!(now.stacks_in_use, before.stacks_in_use);
+        release.send(()).unwrap();
+        blocker.join().unwrap();
+        fresh.into_iter().for_each(|handle| handle.join().unwrap());
+        let after = metrics();
+        let stacks = after.stacks_in_use + after.stacks_pooled;
+        assert!(stacks <= 4, "{stacks} stacks for 100,000 short coroutines, one after another");
+    });
+}
+
+#[test]
+fn stack_residence_falls_after_a_burst_of_100_000() {
+    in_child("stack_residence_falls_after_a_burst_of_100_000", || {
+        // Guards by `mprotect`: some 30,000 at most, see above.
+        let count = if mprotect_forced() { 20_000 } else { 100_000 };
+        let runtime = common::runtime(2);
+        end_all(park_many(&runtime, 10));
+        let before = resident();
+        let mut after = Vec::new();
+        for _ in 0..3 {
+            let parked = park_many(&runtime, count);
+            let peak = resident() - before;
+            // A page for each at least: the test would measure nothing otherwise.
+            assert!(peak >= (count as u64 * 4) >> 10, "{peak} MiB for {count} parked coroutines");
+            end_all(parked);
+            assert_eq!(metrics().live, 0);
+            after.push(resident().saturating_sub(before));
+        }
+        // Warm stacks: 8192 on the shelf, 1024 for each worker, two or three pages each.
+        let most = after.iter().max().unwrap();
+        assert!(*most <= 160, "{after:?} MiB stay resident after {count} coroutines");
+        // A coroutine is joined a moment before its stack is idle; a worker that has ended is not.
+        runtime.shutdown();
+        let metrics = metrics();
+        assert!(metrics.stacks_pooled >= count as u64 && metrics.stacks_in_use == 0, "{metrics:?}");
+    });
+}
+
+/// A stack that was deep gives back what it touched, once enough others are idle.
+#[test]
+fn stack_pages_of_large_idle_stacks_go_back() {
+    in_child("stack_pages_of_large_idle_stacks_go_back", || {
+        const SIZE: usize = 64 << 20;
+        let before = resident();
+        // 64 stacks of 64 MiB, 8 MiB touched on each.
+        let mut coroutines: Vec<_> = (0..64)
+            .map(|_| {
+                let mut coroutine = Coroutine::<(), (), ()>::new(SIZE, |yielder, ()| {
+                    let bounds = inspect::stack_bounds().unwrap();
+                    for page in (bounds.start..bounds.start + (8 << 20)).step_by(4096) {
+                        // SAFETY: our own stack, far below the stack pointer.
+                        unsafe { (page as *mut u8).write_volatile(1) };
+                    }
+                    yielder.suspend(());
+                })
+                .unwrap();
+                coroutine.resume(());
+                coroutine
+            })
+            .collect();
+        assert!(resident() - before >= 64 * 8);
+        for coroutine in &mut coroutines {
+            coroutine.resume(());
+        }
+        drop(coroutines);
+        let left = resident().saturating_sub(before);
+        // The limit for this size is 32 warm stacks and a batch.
+        assert!(left <= 40 * 8, "{left} MiB stay");
+    });
+}
+
+#[test]
+fn stack_locked_memory_falls_back_to_mprotect() {
+    in_child("stack_locked_memory_falls_back_to_mprotect", || {
+        let limit = libc::rlimit { rlim_cur: 256 << 20, rlim_max: 256 << 20 };
+        let runtime = common::runtime(1);
+        let guards = || {
+            let task = runtime.go(|| {
+                let bounds = inspect::stack_bounds().unwrap();
+                (bounds.start & !((256 << 10) - 1), bounds.start)
+            });
+            let mut coroutine = Coroutine::<(), _, ()>::new(1 << 20, |yielder, ()| {
+                let limit = inspect::stack_bounds().unwrap().start;
+                yielder.suspend((limit & !((1 << 20) - 1), limit));
+            })
+            .unwrap();
+            let State::Yielded(by_hand) = coroutine.resume(()) else { unreachable!() };
+            for (start, limit) in [task.join().unwrap(), by_hand] {
+                for page in (start..limit).step_by(4096) {
+                    assert!(!is_writable(page), "{page:#x}");
+                }
+                assert!(is_writable(limit));
+            }
+            coroutine
+        };
+        let unlocked = guards();
+        // SAFETY: changes this process alone.
+        let locked = unsafe {
+            libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit);
+            libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE)
+        };
+        if locked != 0 {
+            let error = std::io::Error::last_os_error();
+            eprintln!("stack_locked_memory_falls_back_to_mprotect: skipped, mlockall: {error}");
+            return;
+        }
+        // More than were made ready before, so fresh ones are needed, with the memory locked.
+        let locked: Vec<_> = (0..40).map(|_| guards()).collect();
+        let parked = park_many(&runtime, 100);
+        end_all(parked);
+        // SAFETY: changes this process alone.
+        unsafe { libc::munlockall() };
+        let again: Vec<_> = (0..100).map(|_| guards()).collect();
+        drop((unlocked, locked, again));
+    });
+}
+
+/// The same when memory was locked before the first coroutine.
+#[test]
+fn stack_memory_locked_from_the_start() {
+    in_child("stack_memory_locked_from_the_start", || {
+        // SAFETY: changes this process alone.
+        if unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) } != 0 {
+            let error = std::io::Error::last_os_error();
+            eprintln!("stack_memory_locked_from_the_start: skipped, mlockall: {error}");
+            return;
+        }
+        let runtime = match Runtime::builder().workers(1).build() {
+            Ok(runtime) => runtime,
+            // Without the right to lock as much as one likes, the limit is met; it is named.
+            Err(error) => {
+                assert!(error.to_string().contains("ulimit -l"), "{error}");
+                return;
+            }
+        };
+        end_all(park_many(&runtime, 20));
+        let overflown = runtime.go(|| {
+            let limit = inspect::stack_bounds().unwrap().start;
+            is_writable(limit) && !is_writable(limit - 1)
+        });
+        assert!(overflown.join().unwrap());
+    });
+}
+
+/// Asks the kernel, without a fault, whether a byte can be written.
+fn is_writable(address: usize) -> bool {
+    let mut ends = [0; 2];
+    // SAFETY: two descriptors and one byte of our own; the kernel checks `address` itself.
+    unsafe {
+        assert_eq!(libc::pipe(ends.as_mut_ptr()), 0);
+        let byte = 0_u8;
+        assert_eq!(libc::write(ends[1], (&raw const byte).cast(), 1), 1);
+        let result = libc::read(ends[0], address as *mut _, 1);
+        let errno = *libc::__errno_location();
+        libc::close(ends[0]);
+        libc::close(ends[1]);
+        assert!(result == 1 || errno == libc::EFAULT, "read: errno {errno}");
+        result == 1
+    }
+}
+
+#[test]
+fn stack_pools_with_mprotect_guards() {
+    let _watchdog = watchdog_for(LIMIT);
+    if mprotect_forced() || common::child_case().is_some() {
+        return;
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .env("CORO_GUARD", "mprotect")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", common::stdout(&output));
+}

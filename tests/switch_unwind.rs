@@ -1,0 +1,469 @@
+//! Panics and the hijacked return: every end of a coroutine leaves by the same `ret`, a destructor
+//! may suspend in the middle of unwinding, and payloads may be as strange as they like.
+//!
+//! std counts panics for each thread. While a coroutine is suspended in a destructor that unwinding
+//! runs, the others on its worker therefore see [`std::thread::panicking`]. Nothing migrates, so the
+//! count comes out even; both are pinned here.
+
+mod common;
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::thread::panicking;
+
+use coro::inspect::{ExitTarget, exit_target};
+use coro::raw::{Coroutine, State, Yielder};
+use coro::{JoinError, tls};
+
+use common::{Counter, is_child, is_planned, planned, quiet, watchdog};
+
+const STACK: usize = 256 << 10;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Return,
+    Panic,
+    Cancel,
+}
+
+const ENDS: [End; 3] = [End::Return, End::Panic, End::Cancel];
+
+/// What is stored before the end.
+#[derive(Clone, Copy, Debug)]
+struct Stored {
+    data: bool,
+    handler: bool,
+    /// Stored, then unloaded again.
+    unloaded: bool,
+}
+
+fn all_stored() -> impl Iterator<Item = Stored> {
+    (0..8).map(|bits| Stored {
+        data: bits & 1 != 0,
+        handler: bits & 2 != 0,
+        unloaded: bits & 4 != 0,
+    })
+}
+
+/// What happened, to be compared with what should have.
+#[derive(Default, Clone)]
+struct Tally {
+    handlers: Counter,
+    values: Counter,
+    locals: Counter,
+    wrong_targets: Counter,
+}
+
+impl Tally {
+    fn store(&self, stored: Stored) {
+        assert_eq!(exit_target(), Some(ExitTarget::Goexit));
+        if stored.unloaded {
+            tls::set("gone", 1);
+            tls::at_exit(|| unreachable!("unloaded"));
+            assert_eq!(exit_target(), Some(ExitTarget::Cleanup));
+            tls::unload();
+            assert_eq!(exit_target(), Some(ExitTarget::Goexit));
+        }
+        if stored.data {
+            tls::set("value", self.values.on_drop());
+        }
+        if stored.handler {
+            let tally = self.clone();
+            tls::at_exit(move || {
+                tally.handlers.add();
+                // Cleanup is over when the unwinding is: whatever the end was, we came by `ret`.
+                if exit_target() != Some(ExitTarget::Goexit) || panicking() {
+                    tally.wrong_targets.add();
+                }
+            });
+        }
+        let expected = match stored.data || stored.handler {
+            true => ExitTarget::Cleanup,
+            false => ExitTarget::Goexit,
+        };
+        assert_eq!(exit_target(), Some(expected));
+    }
+
+    fn check(&self, end: End, stored: Stored) {
+        let counts =
+            [self.handlers.get(), self.values.get(), self.locals.get(), self.wrong_targets.get()];
+        let expected = [stored.handler.into(), stored.data.into(), 1, 0];
+        assert_eq!(counts, expected, "{end:?} {stored:?}");
+    }
+}
+
+#[test]
+fn switch_every_end_of_a_task_runs_cleanup_once() {
+    let _watchdog = watchdog();
+    quiet();
+    common::on_workers(|runtime, _| {
+        for (end, stored) in ENDS.into_iter().flat_map(|end| all_stored().map(move |s| (end, s))) {
+            let tally = Tally::default();
+            let inside = tally.clone();
+            let task = runtime.go(move || {
+                let _local = inside.locals.on_drop();
+                inside.store(stored);
+                coro::yield_now();
+                match end {
+                    End::Return => {}
+                    End::Panic => planned("the end"),
+                    End::Cancel => {
+                        coro::current().unwrap().cancel();
+                        coro::yield_now();
+                        unreachable!("cancelled");
+                    }
+                }
+            });
+            match (end, task.join()) {
+                (End::Return, Ok(())) | (End::Cancel, Err(JoinError::Cancelled)) => {}
+                (End::Panic, Err(JoinError::Panicked(payload))) => {
+                    assert!(is_planned(&*payload, "the end"));
+                }
+                (_, other) => panic!("{end:?} {stored:?}: {other:?}"),
+            }
+            tally.check(end, stored);
+        }
+    });
+}
+
+#[test]
+fn switch_every_end_of_a_raw_coroutine_runs_cleanup_once() {
+    let _watchdog = watchdog();
+    quiet();
+    for (end, stored) in ENDS.into_iter().flat_map(|end| all_stored().map(move |s| (end, s))) {
+        let tally = Tally::default();
+        let inside = tally.clone();
+        let mut coroutine = Coroutine::<(), (), ()>::new(STACK, move |yielder, ()| {
+            let _local = inside.locals.on_drop();
+            inside.store(stored);
+            yielder.suspend(());
+            if end == End::Panic {
+                planned("the end");
+            }
+        })
+        .unwrap();
+        assert_eq!(coroutine.resume(()), State::Yielded(()));
+        match end {
+            End::Return => assert_eq!(coroutine.resume(()), State::Done(())),
+            End::Panic => {
+                let payload = catch_unwind(AssertUnwindSafe(|| coroutine.resume(())));
+                assert!(is_planned(&*payload.unwrap_err(), "the end"));
+            }
+            End::Cancel => drop(coroutine),
+        }
+        tally.check(end, stored);
+    }
+}
+
+/// Parks in its destructor until it is told to go on.
+struct ParksInDrop {
+    parked: Counter,
+    released: Counter,
+}
+
+impl Drop for ParksInDrop {
+    fn drop(&mut self) {
+        assert!(panicking());
+        self.parked.add();
+        while self.released.get() == 0 {
+            coro::park();
+        }
+        assert!(panicking());
+    }
+}
+
+/// A coroutine that panics, or is cancelled, and parks in the middle of unwinding.
+struct Unwinding {
+    task: coro::JoinHandle<()>,
+    parked: Counter,
+    released: Counter,
+}
+
+impl Unwinding {
+    fn start(runtime: &coro::Runtime, end: End) -> Unwinding {
+        let (parked, released) = (Counter::default(), Counter::default());
+        let local = ParksInDrop { parked: parked.clone(), released: released.clone() };
+        let task = runtime.go(move || {
+            let _local = local;
+            match end {
+                End::Panic => planned("parked in a drop"),
+                _ => {
+                    coro::current().unwrap().cancel();
+                    coro::yield_now();
+                }
+            }
+        });
+        parked.wait_for(1);
+        Unwinding { task, parked, released }
+    }
+
+    fn finish(self, end: End) {
+        assert_eq!(self.parked.get(), 1);
+        self.released.add();
+        self.task.handle().unpark();
+        match (end, self.task.join()) {
+            (End::Panic, Err(JoinError::Panicked(payload))) => {
+                assert!(is_planned(&*payload, "parked in a drop"));
+            }
+            (End::Cancel, Err(JoinError::Cancelled)) => {}
+            (_, other) => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn switch_a_drop_may_suspend_during_unwinding() {
+    let _watchdog = watchdog();
+    quiet();
+    let runtime = common::runtime(1);
+    let seen = || runtime.go(panicking).join().unwrap();
+    for end in [End::Panic, End::Cancel] {
+        assert!(!seen());
+        let unwinding = Unwinding::start(&runtime, end);
+        assert!(seen(), "the count is the thread's, so others on the worker see it");
+        // They run as ever: they return, panic, are caught, store and clean up.
+        assert_eq!(runtime.go(|| 42).join().unwrap(), 42);
+        let handlers = Counter::default();
+        let counter = handlers.clone();
+        let other = runtime.go(move || {
+            tls::at_exit(move || counter.add());
+            let caught = catch_unwind(|| planned("caught by another"));
+            assert!(caught.is_err() && panicking());
+            planned("another")
+        });
+        let Err(JoinError::Panicked(payload)) = other.join() else { panic!("it did not panic") };
+        assert!(is_planned(&*payload, "another"));
+        assert_eq!(handlers.get(), 1);
+        assert!(seen());
+        unwinding.finish(end);
+        assert!(!seen(), "and the count is even again");
+    }
+}
+
+#[test]
+fn switch_other_workers_do_not_see_the_panic() {
+    let _watchdog = watchdog();
+    quiet();
+    let runtime = common::runtime(2);
+    let unwinding = Unwinding::start(&runtime, End::Panic);
+    // Both workers are held at once, so exactly one of the two is the panicking one's.
+    let ((to_a, from_b), (to_b, from_a)) = (mpsc::channel(), mpsc::channel());
+    let a = runtime.go(move || {
+        to_a.send(()).unwrap();
+        from_a.recv().unwrap();
+        panicking()
+    });
+    let b = runtime.go(move || {
+        to_b.send(()).unwrap();
+        from_b.recv().unwrap();
+        panicking()
+    });
+    assert_ne!(a.join().unwrap(), b.join().unwrap());
+    unwinding.finish(End::Panic);
+}
+
+#[test]
+fn switch_the_panic_count_comes_out_even_in_every_order() {
+    let _watchdog = watchdog();
+    quiet();
+    let runtime = common::runtime(1);
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    for order in orders {
+        let mut all: Vec<_> =
+            (0..3).map(|_| Some(Unwinding::start(&runtime, End::Panic))).collect();
+        for (step, number) in order.into_iter().enumerate() {
+            assert!(runtime.go(panicking).join().unwrap(), "step {step} of {order:?}");
+            all[number].take().unwrap().finish(End::Panic);
+        }
+        assert!(!runtime.go(panicking).join().unwrap(), "after {order:?}");
+    }
+}
+
+#[test]
+fn switch_a_raw_coroutine_may_suspend_in_a_drop_during_unwinding() {
+    let _watchdog = watchdog();
+    quiet();
+    struct SuspendsInDrop<'a>(&'a Yielder<u32, u32>);
+    impl Drop for SuspendsInDrop<'_> {
+        fn drop(&mut self) {
+            assert_eq!(self.0.suspend(1), 2);
+        }
+    }
+    let mut coroutine = Coroutine::<u32, u32, ()>::new(STACK, |yielder, _| {
+        let _first = SuspendsInDrop(yielder);
+        let _second = SuspendsInDrop(yielder);
+        planned("in the middle");
+    })
+    .unwrap();
+    assert_eq!(coroutine.resume(0), State::Yielded(1));
+    assert!(panicking(), "the resumer sees the panic of the suspended coroutine");
+    let mut other = Coroutine::<(), (), _>::new(STACK, |_, ()| panicking()).unwrap();
+    assert_eq!(other.resume(()), State::Done(true));
+    assert_eq!(coroutine.resume(2), State::Yielded(1));
+    let payload = catch_unwind(AssertUnwindSafe(|| coroutine.resume(2))).unwrap_err();
+    assert!(is_planned(&*payload, "in the middle"));
+    assert!(!panicking());
+}
+
+/// A payload that panics when it is dropped.
+struct Explosive(Counter);
+
+impl Drop for Explosive {
+    fn drop(&mut self) {
+        self.0.add();
+        planned("a payload's destructor");
+    }
+}
+
+#[test]
+fn switch_a_payload_may_panic_when_dropped() {
+    let _watchdog = watchdog();
+    quiet();
+    common::on_workers(|runtime, _| {
+        // With a handle the payload is the joiner's.
+        let drops = Counter::default();
+        let counter = drops.clone();
+        let task = runtime.go(move || resume_unwind(Box::new(Explosive(counter))));
+        let outcome: Result<(), JoinError> = task.join();
+        assert_eq!(drops.get(), 0);
+        let caught = catch_unwind(AssertUnwindSafe(|| drop(outcome)));
+        assert!(is_planned(&*caught.unwrap_err(), "a payload's destructor"));
+        assert_eq!(drops.get(), 1);
+
+        // Without one it is dropped by the library, which nobody may notice. (A handle that is
+        // dropped after the end would drop it too, where the handle is.)
+        let (ended, detached) = (Counter::default(), Counter::default());
+        let (at_end, gate, counter) = (ended.clone(), detached.clone(), drops.clone());
+        let task: coro::JoinHandle<()> = runtime.go(move || {
+            tls::at_exit(move || at_end.add());
+            gate.wait_for(1);
+            resume_unwind(Box::new(Explosive(counter)))
+        });
+        drop(task);
+        detached.add();
+        ended.wait_for(1);
+        drops.wait_for(2);
+
+        // In a handler, and in a value's destructor.
+        let counter = drops.clone();
+        let task = runtime.go(move || {
+            struct Throws(Counter);
+            impl Drop for Throws {
+                fn drop(&mut self) {
+                    resume_unwind(Box::new(Explosive(self.0.clone())));
+                }
+            }
+            tls::set("value", Throws(counter.clone()));
+            tls::at_exit(move || resume_unwind(Box::new(Explosive(counter))));
+            7
+        });
+        assert_eq!(task.join().unwrap(), 7);
+        assert_eq!(drops.get(), 4);
+        assert!(!runtime.go(panicking).join().unwrap());
+    });
+}
+
+#[test]
+fn switch_a_raw_coroutines_payload_may_panic_when_dropped() {
+    let _watchdog = watchdog();
+    quiet();
+    let drops = Counter::default();
+    let counter = drops.clone();
+    let mut coroutine = Coroutine::<(), (), ()>::new(STACK, move |_, ()| {
+        resume_unwind(Box::new(Explosive(counter)));
+    })
+    .unwrap();
+    let payload = catch_unwind(AssertUnwindSafe(|| coroutine.resume(()))).unwrap_err();
+    assert!(payload.is::<Explosive>());
+    drop(coroutine);
+    assert_eq!(drops.get(), 0);
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(payload))).is_err());
+    assert_eq!(drops.get(), 1);
+}
+
+const BIG: usize = 64 << 10;
+
+fn big_payload() -> Box<[u8; BIG]> {
+    let bytes: Vec<u8> = (0..BIG).map(|i| (i % 251) as u8).collect();
+    bytes.try_into().expect("the right length")
+}
+
+#[track_caller]
+fn assert_big(payload: Box<dyn Any + Send>) {
+    assert!(*payload.downcast::<[u8; BIG]>().expect("the payload's type") == *big_payload());
+}
+
+#[test]
+fn switch_a_payload_of_64_kib() {
+    let _watchdog = watchdog();
+    // The default stack carries it on the heap, as a panic does.
+    let task = coro::go(|| resume_unwind(big_payload()));
+    let Err(JoinError::Panicked(payload)) = task.join() else { panic!("it did not panic") };
+    assert_big(payload);
+    // By value it passes over the stack a few times.
+    let by_value = || {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !info.payload().is::<[u8; BIG]>() {
+                before(info);
+            }
+        }));
+        panic_any(*big_payload())
+    };
+    let task: coro::JoinHandle<()> =
+        coro::Builder::new().stack_size(2 << 20).spawn(by_value).unwrap();
+    let Err(JoinError::Panicked(payload)) = task.join() else { panic!("it did not panic") };
+    assert_big(payload);
+
+    let mut coroutine =
+        Coroutine::<(), (), ()>::new(STACK, |_, ()| resume_unwind(big_payload())).unwrap();
+    assert_big(catch_unwind(AssertUnwindSafe(|| coroutine.resume(()))).unwrap_err());
+}
+
+/// A message whose formatting panics, inside the panic hook.
+struct Unspeakable;
+
+impl std::fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("while the message is made");
+    }
+}
+
+/// In a coroutine it is as in a thread: std aborts, with its own words.
+#[test]
+fn switch_a_panic_inside_the_panic_hook_is_as_in_a_thread() {
+    const NAME: &str = "switch_a_panic_inside_the_panic_hook_is_as_in_a_thread";
+    let _watchdog = watchdog();
+    if is_child("thread") {
+        let _ = std::thread::spawn(|| panic!("{Unspeakable}")).join();
+        return;
+    }
+    if is_child("coroutine") {
+        let _: Result<(), _> = coro::go(|| panic!("{Unspeakable}")).join();
+        return;
+    }
+    let by_thread = common::child(NAME, "thread");
+    let by_coroutine = common::child(NAME, "coroutine");
+    assert_eq!(by_thread.status, by_coroutine.status);
+    let last_line = |output| common::stderr(output).trim_end().lines().last().map(str::to_owned);
+    assert_eq!(last_line(&by_thread), last_line(&by_coroutine));
+    assert_eq!(common::signal(&by_coroutine), Some(libc::SIGABRT));
+}
+
+/// A panic while a lock is held by the coroutine poisons it, as in a thread.
+#[test]
+fn switch_a_panic_poisons_the_locks_it_holds() {
+    let _watchdog = watchdog();
+    quiet();
+    let lock = Arc::new(Mutex::new(0));
+    let held = Arc::clone(&lock);
+    let task = coro::go(move || {
+        let mut guard = held.lock().unwrap();
+        *guard = 1;
+        planned("with a lock")
+    });
+    let _: Result<(), _> = task.join();
+    assert!(lock.is_poisoned());
+}

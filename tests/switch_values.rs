@@ -1,0 +1,432 @@
+//! What passes through a switch, and what becomes of a coroutine that is not run to its end: values
+//! both ways, captures of every shape, resuming what cannot be resumed, dropping what is suspended.
+
+mod common;
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use coro::raw::{Coroutine, State, Yielder};
+use coro::{JoinError, tls};
+
+use common::{Counter, is_planned, message, planned, quiet, watchdog};
+
+const STACK: usize = 256 << 10;
+const BIG: usize = 64 << 10;
+
+#[test]
+fn switch_smoke() {
+    let _watchdog = watchdog();
+    let mut once = Coroutine::<_, (), _>::new(STACK, |_, n: u32| n + 1).unwrap();
+    assert!(!once.is_done());
+    assert_eq!(once.resume(41), State::Done(42));
+    assert!(once.is_done());
+    assert_eq!(coro::go(|| 42).join().unwrap(), 42);
+}
+
+#[test]
+fn switch_values_pass_both_ways() {
+    let _watchdog = watchdog();
+    let mut words = Coroutine::new(STACK, |yielder, mut word: String| {
+        for round in 0..100 {
+            word = yielder.suspend(format!("{word}-{round}"));
+        }
+        word.len()
+    })
+    .unwrap();
+    for round in 0..100 {
+        let State::Yielded(answer) = words.resume(format!("in{round}")) else { panic!("ended") };
+        assert_eq!(answer, format!("in{round}-{round}"));
+    }
+    assert_eq!(words.resume(String::from("last")), State::Done(4));
+}
+
+/// Sends a value of `N` bytes in and out a few times, with other values on both stacks.
+fn pass_through<const N: usize>() {
+    let pattern = |seed: usize| -> [u8; N] { std::array::from_fn(|i| (i * 7 + seed) as u8) };
+    let mut echo =
+        Coroutine::new(4 << 20, move |yielder: &Yielder<[u8; N], [u8; N]>, mut value| {
+            for seed in 0..5 {
+                assert!(value == pattern(seed), "{N} bytes in, round {seed}");
+                value = yielder.suspend(pattern(seed + 100));
+            }
+            value
+        })
+        .unwrap();
+    for seed in 0..5 {
+        assert!(echo.resume(pattern(seed)) == State::Yielded(pattern(seed + 100)), "{N} bytes out");
+    }
+    assert!(echo.resume(pattern(9)) == State::Done(pattern(9)), "{N} bytes at the end");
+}
+
+#[test]
+fn switch_values_of_every_size() {
+    let _watchdog = watchdog();
+    pass_through::<0>();
+    pass_through::<1>();
+    pass_through::<7>();
+    pass_through::<8>();
+    pass_through::<16>();
+    pass_through::<17>();
+    pass_through::<1024>();
+    pass_through::<1025>();
+    pass_through::<4096>();
+    pass_through::<20_000>();
+}
+
+#[test]
+fn switch_values_are_dropped_once() {
+    let _watchdog = watchdog();
+    let drops = Counter::default();
+    let mut relay = Coroutine::new(STACK, |yielder, mut value: common::OnDrop| {
+        for _ in 0..10 {
+            value = yielder.suspend(value);
+        }
+        value
+    })
+    .unwrap();
+    for round in 0..10 {
+        let answer = relay.resume(drops.on_drop());
+        assert_eq!(drops.get(), round, "the value that came out is still held");
+        drop(answer);
+    }
+    let State::Done(last) = relay.resume(drops.on_drop()) else { panic!("suspended") };
+    assert_eq!(drops.get(), 10);
+    drop((last, relay));
+    assert_eq!(drops.get(), 11);
+}
+
+/// Aligned to more than a stack is.
+#[repr(align(128))]
+#[derive(Clone, Copy)]
+struct Aligned([u8; 130]);
+
+impl Aligned {
+    fn new(seed: u8) -> Aligned {
+        Aligned(std::array::from_fn(|i| (i as u8).wrapping_mul(3).wrapping_add(seed)))
+    }
+
+    #[track_caller]
+    fn check(&self, seed: u8) {
+        let address = std::hint::black_box(&raw const *self).addr();
+        assert_eq!(address % 128, 0, "{address:#x}");
+        assert!(self.0 == Aligned::new(seed).0);
+    }
+}
+
+#[test]
+fn switch_captures_and_locals_are_aligned() {
+    let _watchdog = watchdog();
+    for seed in 0..32 {
+        let captured = Aligned::new(seed);
+        let mut by_hand = Coroutine::new(STACK, move |yielder, given: Aligned| {
+            let local = Aligned::new(seed + 2);
+            for _ in 0..3 {
+                captured.check(seed);
+                given.check(seed + 1);
+                local.check(seed + 2);
+                yielder.suspend(local).check(seed + 1);
+            }
+            captured
+        })
+        .unwrap();
+        for _ in 0..3 {
+            let State::Yielded(out) = by_hand.resume(Aligned::new(seed + 1)) else { panic!() };
+            out.check(seed + 2);
+        }
+        let State::Done(out) = by_hand.resume(Aligned::new(seed + 1)) else { panic!() };
+        out.check(seed);
+
+        let task = coro::go(move || {
+            let local = Aligned::new(seed + 1);
+            coro::yield_now();
+            captured.check(seed);
+            local.check(seed + 1);
+            captured
+        });
+        task.join().unwrap().check(seed);
+    }
+}
+
+/// A frame of the smallest alignment still finds the stack aligned to 16, as the ABI promises.
+#[test]
+fn switch_stack_pointer_is_aligned_in_every_function_it_calls() {
+    let _watchdog = watchdog();
+    #[inline(never)]
+    extern "C" fn sixteen() -> usize {
+        #[repr(align(16))]
+        struct Sixteen(u8);
+        let local = std::hint::black_box(Sixteen(0));
+        (&raw const local).addr() % 16 + usize::from(local.0)
+    }
+    for _ in 0..16 {
+        let task = coro::go(|| {
+            tls::set("armed", ());
+            tls::at_exit(|| assert_eq!(sixteen(), 0));
+            let before = sixteen();
+            coro::yield_now();
+            before + sixteen()
+        });
+        assert_eq!(task.join().unwrap(), 0);
+    }
+}
+
+fn big(seed: usize) -> [u8; BIG] {
+    std::array::from_fn(|i| (i.wrapping_mul(31) + seed) as u8)
+}
+
+#[test]
+fn switch_captures_of_64_kib() {
+    let _watchdog = watchdog();
+    // The engine itself takes no closure over 1 KiB. To be called, the closure is moved to the
+    // stack, several times over in a debug build.
+    let captured = big(1);
+    let mut by_hand = Coroutine::new(4 << 20, move |yielder, index: usize| {
+        let mut index = index;
+        while index < BIG {
+            index = yielder.suspend(captured[index]);
+        }
+    })
+    .unwrap();
+    let expected = big(1);
+    for index in (0..BIG).step_by(997) {
+        assert_eq!(by_hand.resume(index), State::Yielded(expected[index]));
+    }
+    assert_eq!(by_hand.resume(BIG), State::Done(()));
+
+    let captured = big(2);
+    let task = coro::Builder::new().stack_size(4 << 20).spawn(move || {
+        coro::yield_now();
+        captured
+    });
+    assert!(task.unwrap().join().unwrap() == big(2));
+}
+
+#[test]
+fn switch_captures_of_no_size() {
+    let _watchdog = watchdog();
+    struct Nothing;
+    thread_local!(static DROPS: Cell<u32> = const { Cell::new(0) });
+    impl Drop for Nothing {
+        fn drop(&mut self) {
+            DROPS.set(DROPS.get() + 1);
+        }
+    }
+    let nothing = Nothing;
+    let mut by_hand = Coroutine::new(STACK, move |yielder, ()| {
+        let held = &nothing;
+        yielder.suspend(());
+        let _ = held;
+    })
+    .unwrap();
+    assert_eq!(by_hand.resume(()), State::Yielded(()));
+    assert_eq!(DROPS.get(), 0);
+    assert_eq!(by_hand.resume(()), State::Done(()));
+    assert_eq!(DROPS.get(), 1);
+    let nothing = Nothing;
+    let dropped = coro::go(move || {
+        let before = DROPS.get();
+        drop(nothing);
+        DROPS.get() - before
+    });
+    assert_eq!(dropped.join().unwrap(), 1);
+}
+
+#[test]
+fn switch_dropped_unrun() {
+    let _watchdog = watchdog();
+    let (drops, runs) = (Counter::default(), Counter::default());
+    for _ in 0..100 {
+        let (token, runs) = (drops.on_drop(), runs.clone());
+        let unrun = Coroutine::<(), (), ()>::new(STACK, move |_, ()| {
+            let _token = token;
+            runs.add();
+        });
+        drop(unrun.unwrap());
+    }
+    assert_eq!((drops.get(), runs.get()), (100, 0));
+}
+
+#[test]
+fn switch_task_dropped_unrun() {
+    let _watchdog = watchdog();
+    let (drops, runs) = (Counter::default(), Counter::default());
+    let runtime = common::runtime(1);
+    let (send, block) = std::sync::mpsc::channel::<()>();
+    let started = Counter::default();
+    let blocker = {
+        let started = started.clone();
+        runtime.go(move || {
+            started.add();
+            // Blocks the only worker, so that what is spawned next stays fresh.
+            block.recv().unwrap_err();
+        })
+    };
+    started.wait_for(1);
+    let fresh: Vec<_> = (0..100)
+        .map(|_| {
+            let (token, runs) = (drops.on_drop(), runs.clone());
+            runtime.go(move || {
+                let _token = token;
+                runs.add();
+            })
+        })
+        .collect();
+    fresh.iter().for_each(coro::JoinHandle::cancel);
+    drop(send);
+    for handle in fresh {
+        assert!(matches!(handle.join(), Err(JoinError::Cancelled)));
+    }
+    blocker.join().unwrap();
+    assert_eq!((drops.get(), runs.get()), (100, 0));
+}
+
+#[test]
+fn switch_resume_after_the_end_is_a_clean_panic() {
+    let _watchdog = watchdog();
+    quiet();
+    let mut returned = Coroutine::<(), (), ()>::new(STACK, |_, ()| ()).unwrap();
+    returned.resume(());
+    let mut panicked = Coroutine::<(), (), ()>::new(STACK, |_, ()| planned("the end")).unwrap();
+    let payload = catch_unwind(AssertUnwindSafe(|| panicked.resume(()))).unwrap_err();
+    assert!(is_planned(&*payload, "the end"));
+    for done in [&mut returned, &mut panicked] {
+        assert!(done.is_done());
+        for _ in 0..3 {
+            let payload = catch_unwind(AssertUnwindSafe(|| done.resume(()))).unwrap_err();
+            assert_eq!(message(&*payload), "a coroutine was resumed after its end");
+        }
+    }
+}
+
+#[test]
+fn switch_re_entrant_resume_is_a_clean_panic() {
+    let _watchdog = watchdog();
+    // `resume` borrows the coroutine for as long as it runs, so only a run-time borrow can try.
+    type Shared = Rc<RefCell<Option<Coroutine<u32, u32, u32>>>>;
+    let shared: Shared = Rc::default();
+    let inside = Rc::clone(&shared);
+    let coroutine = Coroutine::new(STACK, move |yielder: &Yielder<u32, u32>, n| {
+        let attempt = catch_unwind(AssertUnwindSafe(|| {
+            inside.borrow_mut().as_mut().unwrap().resume(1);
+        }));
+        assert!(attempt.is_err(), "a coroutine has resumed itself");
+        yielder.suspend(n + 1) + 1
+    });
+    *shared.borrow_mut() = Some(coroutine.unwrap());
+    assert_eq!(shared.borrow_mut().as_mut().unwrap().resume(10), State::Yielded(11));
+    assert_eq!(shared.borrow_mut().as_mut().unwrap().resume(20), State::Done(21));
+}
+
+#[test]
+fn switch_a_yielder_serves_only_its_own_coroutine_through_another() {
+    let _watchdog = watchdog();
+    // The inner coroutine suspends the outer one; both go on where they were.
+    let mut outer = Coroutine::new(STACK, |outer: &Yielder<u32, u32>, n: u32| {
+        let outer: *const Yielder<u32, u32> = outer;
+        let mut inner = Coroutine::<u32, u32, u32>::new(STACK, move |_, n| {
+            // SAFETY: the outer coroutine waits in `resume` for as long as this one runs.
+            unsafe { (*outer).suspend(n * 2) + 1 }
+        })
+        .unwrap();
+        match inner.resume(n) {
+            State::Done(n) => n * 10,
+            State::Yielded(_) => unreachable!("the inner coroutine was not asked to suspend"),
+        }
+    })
+    .unwrap();
+    assert_eq!(outer.resume(3), State::Yielded(6));
+    assert_eq!(outer.resume(7), State::Done(80));
+}
+
+#[test]
+fn switch_dropping_a_suspended_coroutine_unwinds_it() {
+    let _watchdog = watchdog();
+    let order = Rc::new(RefCell::new(Vec::new()));
+    struct Note(&'static str, Rc<RefCell<Vec<&'static str>>>);
+    impl Drop for Note {
+        fn drop(&mut self) {
+            self.1.borrow_mut().push(self.0);
+        }
+    }
+    let notes = Rc::clone(&order);
+    let mut coroutine = Coroutine::<(), (), ()>::new(STACK, move |yielder, ()| {
+        let note = |name| Note(name, Rc::clone(&notes));
+        let _first = note("first");
+        tls::set("value", note("value"));
+        let handler = note("handler's capture");
+        tls::at_exit(move || {
+            handler.1.borrow_mut().push("handler");
+            drop(handler);
+        });
+        let _second = note("second");
+        yielder.suspend(());
+        note("never").1.borrow_mut().push("never");
+    })
+    .unwrap();
+    coroutine.resume(());
+    assert!(order.borrow().is_empty());
+    drop(coroutine);
+    let expected = ["second", "first", "handler", "handler's capture", "value"];
+    assert_eq!(*order.borrow(), expected);
+}
+
+#[test]
+fn switch_dropping_outlasts_a_body_that_swallows_the_unwinding() {
+    let _watchdog = watchdog();
+    let drops = Counter::default();
+    // Three times it goes on; the fourth time it lets itself be ended.
+    let token = drops.on_drop();
+    let swallowed = Counter::default();
+    let count = swallowed.clone();
+    let mut stubborn = Coroutine::<(), (), ()>::new(STACK, move |yielder, ()| {
+        let _token = token;
+        for _ in 0..3 {
+            let caught = catch_unwind(AssertUnwindSafe(|| yielder.suspend(())));
+            assert!(caught.is_err());
+            count.add();
+        }
+        yielder.suspend(());
+        unreachable!("resumed with no value");
+    })
+    .unwrap();
+    stubborn.resume(());
+    drop(stubborn);
+    assert_eq!((swallowed.get(), drops.get()), (3, 1));
+
+    // One that never gives in is left alone, memory and all: its destructors do not run.
+    let token = drops.on_drop();
+    let mut endless = Coroutine::<(), (), ()>::new(STACK, move |yielder, ()| {
+        let _token = token;
+        loop {
+            let _ = catch_unwind(AssertUnwindSafe(|| yielder.suspend(())));
+        }
+    })
+    .unwrap();
+    endless.resume(());
+    drop(endless);
+    assert_eq!(drops.get(), 1);
+}
+
+#[test]
+fn switch_a_suspended_coroutine_may_be_dropped_during_a_panic() {
+    let _watchdog = watchdog();
+    quiet();
+    let drops = Counter::default();
+    let token = drops.on_drop();
+    let mut coroutine = Coroutine::<(), (), ()>::new(STACK, move |yielder, ()| {
+        let _token = token;
+        yielder.suspend(());
+    })
+    .unwrap();
+    coroutine.resume(());
+    let payload = catch_unwind(AssertUnwindSafe(move || {
+        let _dropped_by_the_panic = coroutine;
+        planned("with a coroutine at hand");
+    }))
+    .unwrap_err();
+    assert!(is_planned(&*payload, "with a coroutine at hand"));
+    assert_eq!(drops.get(), 1);
+    assert!(!std::thread::panicking());
+}
