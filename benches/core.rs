@@ -1,0 +1,331 @@
+//! What the parts cost: the table of costs in the README, row by row.
+//!
+//! ```sh
+//! cargo bench --bench core                  # all, in about two minutes
+//! cargo bench --bench core -- storage       # the rows of one group
+//! ```
+//!
+//! A figure of one machine says little about another, so each group has beside it what it is to be
+//! compared with, measured in the same run: a thread-local variable for storage, corosensei alone for
+//! the switch, an operating system thread for a coroutine.
+//!
+//! Everything but the bare switch runs inside a coroutine, on a runtime with as many workers as the
+//! row says. The time is taken in there too, so that waking a worker up is not part of it.
+
+use std::cell::{Cell, UnsafeCell};
+use std::hint::black_box;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use coro::{JoinHandle, Runtime, go, raw, tls, yield_now};
+use corosensei::stack::{Stack, StackPointer};
+use criterion::{Bencher, Criterion, Throughput};
+
+/// The number of coroutines in a batch, and in a round of the load.
+const BATCH: u64 = 100_000;
+
+/// A key that is a type of its own.
+#[derive(PartialEq, Eq, Hash)]
+struct Slot;
+
+thread_local! {
+    static THREAD_LOCAL: Cell<u64> = const { Cell::new(0) };
+}
+
+coro::local! {
+    static CORO_LOCAL: Cell<u64> = const { Cell::new(0) };
+}
+
+fn runtime(workers: usize) -> Runtime {
+    Runtime::builder().workers(workers).build().expect("a runtime can be started")
+}
+
+/// Has `body` do something so many times, in a coroutine, and say how long that took.
+fn inside(bencher: &mut Bencher, runtime: &Runtime, body: fn(u64) -> Duration) {
+    bencher.iter_custom(|times| {
+        runtime.go(move || body(times)).join().expect("a benchmark does not panic")
+    });
+}
+
+/// How long it takes to call `f` so many times.
+#[inline(always)]
+fn timed(times: u64, mut f: impl FnMut()) -> Duration {
+    let start = Instant::now();
+    for _ in 0..times {
+        f();
+    }
+    start.elapsed()
+}
+
+// What is read is read in a function that is not inlined: in a loop the compiler would look the
+// place up once, before the loop. The empty one shows what the call itself costs.
+
+#[inline(never)]
+fn call_nothing() -> u64 {
+    black_box(0)
+}
+
+#[inline(never)]
+fn read_thread_local() -> u64 {
+    black_box(THREAD_LOCAL.get())
+}
+
+#[inline(never)]
+fn read_id() -> u64 {
+    black_box(tls::id().get())
+}
+
+#[inline(never)]
+fn read_coro_local() -> u64 {
+    black_box(CORO_LOCAL.with(Cell::get))
+}
+
+#[inline(never)]
+fn get_by_type() -> u64 {
+    black_box(tls::get::<u64>(Slot).map_or(0, |value| *value))
+}
+
+#[inline(never)]
+fn get_by_str() -> u64 {
+    black_box(tls::get::<u64>("slot").map_or(0, |value| *value))
+}
+
+#[inline(never)]
+fn set_by_type(value: u64) {
+    tls::set(Slot, value);
+}
+
+#[inline(never)]
+fn set_by_str(value: u64) {
+    tls::set("slot", value);
+}
+
+fn storage(c: &mut Criterion) {
+    let one = runtime(1);
+    let mut group = c.benchmark_group("storage");
+    group.bench_function("nothing, the call alone", |b| {
+        inside(b, &one, |times| timed(times, || _ = call_nothing()));
+    });
+    group.bench_function("thread_local! const Cell", |b| {
+        inside(b, &one, |times| {
+            THREAD_LOCAL.set(black_box(7));
+            timed(times, || _ = read_thread_local())
+        });
+    });
+    group.bench_function("tls::id", |b| {
+        inside(b, &one, |times| timed(times, || _ = read_id()));
+    });
+    group.bench_function("local! with", |b| {
+        inside(b, &one, |times| {
+            CORO_LOCAL.set(black_box(7));
+            timed(times, || _ = read_coro_local())
+        });
+    });
+    group.bench_function("tls::get, key a type", |b| {
+        inside(b, &one, |times| {
+            tls::set(Slot, 7u64);
+            timed(times, || _ = get_by_type())
+        });
+    });
+    group.bench_function("tls::get, key a &str", |b| {
+        inside(b, &one, |times| {
+            tls::set("slot", 7u64);
+            timed(times, || _ = get_by_str())
+        });
+    });
+    group.bench_function("tls::set of an existing key, a type", |b| {
+        inside(b, &one, |times| {
+            tls::set(Slot, 7u64);
+            timed(times, || set_by_type(black_box(8)))
+        });
+    });
+    group.bench_function("tls::set of an existing key, a &str", |b| {
+        inside(b, &one, |times| {
+            tls::set("slot", 7u64);
+            timed(times, || set_by_str(black_box(8)))
+        });
+    });
+    group.finish();
+}
+
+/// A stack for corosensei by itself: a piece of ordinary memory, as large as our default slot.
+struct Plain(Box<UnsafeCell<[Line; Plain::LINES]>>);
+
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line(#[expect(dead_code, reason = "it is there to be written over")] [u8; 64]);
+
+impl Plain {
+    const LINES: usize = (256 << 10) / size_of::<Line>();
+
+    fn new() -> Plain {
+        Plain(Box::new(UnsafeCell::new([Line([0; 64]); Plain::LINES])))
+    }
+
+    fn address(&self, line: usize) -> StackPointer {
+        let address = self.0.get().expose_provenance() + line * size_of::<Line>();
+        NonZeroUsize::new(address).expect("memory is not at 0")
+    }
+}
+
+// SAFETY: the memory is readable, writable, and aligned to 64 bytes; it stays where it is for as
+// long as `self` does; and a benchmark that suspends in a loop does not come near the end that has
+// no guard.
+unsafe impl Stack for Plain {
+    fn base(&self) -> StackPointer {
+        self.address(Plain::LINES)
+    }
+
+    fn limit(&self) -> StackPointer {
+        self.address(0)
+    }
+}
+
+fn switch(c: &mut Criterion) {
+    let mut group = c.benchmark_group("switch");
+    group.bench_function("corosensei alone, resume + suspend", |b| {
+        let stop = Cell::new(false);
+        let mut bare = corosensei::Coroutine::<bool, (), (), _>::with_stack(
+            Plain::new(),
+            |yielder, mut go_on| {
+                while go_on {
+                    go_on = yielder.suspend(());
+                }
+            },
+        );
+        b.iter(|| _ = black_box(bare.resume(!stop.get())));
+        stop.set(true);
+        bare.resume(!stop.get());
+    });
+    group.bench_function("raw::Coroutine, resume + suspend", |b| {
+        let stop = Cell::new(false);
+        let mut ours = raw::Coroutine::<bool, (), ()>::new(256 << 10, |yielder, mut go_on| {
+            while go_on {
+                go_on = yielder.suspend(());
+            }
+        })
+        .expect("there is a stack");
+        b.iter(|| _ = black_box(ours.resume(!stop.get())));
+        stop.set(true);
+        ours.resume(!stop.get());
+    });
+    group.finish();
+}
+
+/// Starts a batch of coroutines, and waits for all of them.
+fn batch(handles: &mut Vec<JoinHandle<u64>>, body: fn() -> u64) {
+    handles.extend((0..BATCH).map(|_| go(body)));
+    handles.drain(..).for_each(|handle| _ = black_box(handle.join()));
+}
+
+fn spawn(c: &mut Criterion) {
+    let one = runtime(1);
+    let mut group = c.benchmark_group("spawn");
+    group.bench_function("go + join", |b| {
+        inside(b, &one, |times| timed(times, || _ = go(|| ()).join()));
+    });
+    group.bench_function("go + join, one set and one at_exit", |b| {
+        inside(b, &one, |times| {
+            timed(times, || {
+                let body = || {
+                    tls::set(Slot, 7u64);
+                    tls::at_exit(|| _ = black_box(0));
+                };
+                _ = go(body).join();
+            })
+        });
+    });
+    group.bench_function("std::thread::spawn + join", |b| {
+        b.iter(|| _ = thread::spawn(|| ()).join());
+    });
+    group.sample_size(20).throughput(Throughput::Elements(BATCH));
+    group.bench_function("go in batches of 100,000, 1 worker", |b| {
+        inside(b, &one, |times| {
+            let mut handles = Vec::with_capacity(BATCH as usize);
+            timed(times, || batch(&mut handles, || 0))
+        });
+    });
+    group.finish();
+}
+
+/// How long so many switches take, when `tasks` coroutines on one worker yield in turn.
+///
+/// The first to be spawned takes the time. Its worker starts the newest first, so by then all the
+/// others have started; they go on until it has finished.
+fn yields(tasks: u64, times: u64) -> Duration {
+    let done = Arc::new(AtomicBool::new(false));
+    let rounds = times.div_ceil(tasks);
+    let timer = go(move || timed(rounds, yield_now));
+    let others: Vec<_> = (1..tasks)
+        .map(|_| {
+            let done = Arc::clone(&done);
+            go(move || {
+                while !done.load(Relaxed) {
+                    yield_now();
+                }
+            })
+        })
+        .collect();
+    let time = timer.join().expect("it does not panic");
+    done.store(true, Relaxed);
+    others.into_iter().for_each(|other| _ = other.join());
+    // Every round was one switch for each task, and that may be a few more than were asked for.
+    time.mul_f64(times as f64 / (rounds * tasks) as f64)
+}
+
+fn yielding(c: &mut Criterion) {
+    let one = runtime(1);
+    let mut group = c.benchmark_group("yield");
+    group.bench_function("yield_now among 2", |b| {
+        inside(b, &one, |times| yields(2, times));
+    });
+    group.bench_function("yield_now among 1,000", |b| {
+        inside(b, &one, |times| yields(1000, times));
+    });
+    group.finish();
+}
+
+/// One coroutine of the load, as in `examples/gls.rs`: forty operations on its own slot.
+fn forty_operations() -> u64 {
+    let mut wrong = 0;
+    for i in 4..44u32 {
+        if i % 4 == 0 {
+            tls::set(Slot, i);
+        } else {
+            let read = tls::get::<u32>(Slot).map_or(0, |value| *value);
+            wrong += u64::from(read >= i || read < i - 3);
+        }
+    }
+    wrong
+}
+
+fn load(c: &mut Criterion) {
+    let mut group = c.benchmark_group("load");
+    group.sample_size(20).throughput(Throughput::Elements(BATCH));
+    for workers in [1, 2] {
+        let runtime = runtime(workers);
+        group.bench_function(format!("a round of 100,000, {workers} workers"), |b| {
+            inside(b, &runtime, |times| {
+                let mut handles = Vec::with_capacity(BATCH as usize);
+                timed(times, || batch(&mut handles, forty_operations))
+            });
+        });
+    }
+    group.finish();
+}
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(3))
+        .configure_from_args();
+    storage(&mut criterion);
+    switch(&mut criterion);
+    spawn(&mut criterion);
+    yielding(&mut criterion);
+    load(&mut criterion);
+    criterion.final_summary();
+}

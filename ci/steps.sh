@@ -1,0 +1,32 @@
+# Sourced by .ci/run: the checks, one function each.
+
+check_format() {
+    cargo fmt --check
+}
+
+check_lints() {
+    cargo clippy --all-targets -- -D warnings
+}
+
+check_docs() {
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+}
+
+# The README's command.
+test_debug() {
+    cargo test
+}
+
+# Fewer rounds than by default, but of the full size. It fails by itself if anything is amiss.
+run_load() {
+    cargo run --release --example gls -- 100000 3
+}
+
+run_tour() {
+    cargo run --release --example tour
+}
+
+# Addresses that were kept too long show only where the compiler optimises.
+test_release() {
+    cargo test --release
+}
