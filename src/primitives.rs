@@ -1,21 +1,24 @@
 //! The atomics and the parker that the lock-free parts are made of, so that loom can stand in for
-//! them: `RUSTFLAGS="--cfg loom" cargo test --release --lib loom_` explores every interleaving of the
+//! them: `bash ci/loom.sh` builds with `--cfg coro_loom` and explores every interleaving of the
 //! models beside those parts. Nothing else of the crate runs under that cfg.
+//!
+//! It is a name of our own because `--cfg loom` reaches every crate of the build, and some that we
+//! depend on do not compile under it.
 
-#[cfg(not(loom))]
+#[cfg(not(coro_loom))]
 pub(crate) use {
     crossbeam_utils::sync::{Parker, Unparker},
     std::sync::atomic::{AtomicIsize, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence},
 };
 
-#[cfg(loom)]
+#[cfg(coro_loom)]
 pub(crate) use {
     self::model::{Parker, Unparker},
     loom::sync::atomic::{AtomicIsize, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence},
 };
 
 /// crossbeam's parker as far as a worker uses it, on loom's mutex and condition variable.
-#[cfg(loom)]
+#[cfg(coro_loom)]
 mod model {
     use std::time::Instant;
 
@@ -59,14 +62,14 @@ mod model {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, coro_loom))]
 pub(crate) use self::explore::{Checked, Seen, explore};
 
 /// How the models are run.
 ///
 /// - **M1** The content of a [`Checked`] is reached only through loom's cell, which ends the model
 ///   with a panic before an access that another one is not ordered with.
-#[cfg(all(test, loom))]
+#[cfg(all(test, coro_loom))]
 mod explore {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};

@@ -232,11 +232,10 @@ impl Interval {
             }
         };
         sleep_until(due);
-        let missed = due.elapsed().as_nanos() / self.period.as_nanos();
-        let skipped = u32::try_from(missed).ok().and_then(|missed| self.period.checked_mul(missed));
-        self.next = skipped
-            .and_then(|skipped| due.checked_add(skipped))
-            .and_then(|latest| latest.checked_add(self.period));
+        // The latest tick that is due by now, however many have been missed, and then the next one.
+        let late = due.elapsed();
+        let latest = due.checked_add(late - remainder(late, self.period));
+        self.next = latest.and_then(|latest| latest.checked_add(self.period));
         due
     }
 
@@ -252,4 +251,12 @@ impl Interval {
     pub fn period(&self) -> Duration {
         self.period
     }
+}
+
+/// What is left of `time` after as many whole `period`s as it has.
+fn remainder(time: Duration, period: Duration) -> Duration {
+    const SECOND: u128 = Duration::from_secs(1).as_nanos();
+    let nanos = time.as_nanos() % period.as_nanos();
+    // Less than `time`, so neither part is cut off.
+    Duration::new((nanos / SECOND) as u64, (nanos % SECOND) as u32)
 }

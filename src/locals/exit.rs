@@ -26,9 +26,9 @@
 //! next is forgotten: a leak, where the alternative is a stack overflow.
 
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Locals;
+use super::quiet::quietly;
 
 /// The last round in which storing is allowed.
 pub(super) const ROUNDS: u8 = 16;
@@ -140,15 +140,5 @@ impl<'a> Depth<'a> {
 impl Drop for Depth<'_> {
     fn drop(&mut self) {
         self.0.refused.set(self.0.refused.get() - 1);
-    }
-}
-
-/// Runs user code that has nobody to panic to. The payload of a panic may itself panic when it
-/// is dropped; what that one carries is forgotten.
-pub(crate) fn quietly(user_code: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(user_code))
-        && let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
-    {
-        mem::forget(second);
     }
 }

@@ -57,6 +57,7 @@ mod exit;
 mod name;
 mod node;
 mod order;
+mod quiet;
 mod shadow;
 mod table;
 #[cfg(test)]
@@ -65,11 +66,11 @@ mod tests;
 use std::cell::Cell;
 
 use chain::Chain;
-pub(crate) use exit::quietly;
 pub(crate) use name::{Fixed, Keyed, Name};
 pub(crate) use node::Held;
 use node::{Home, Link, Node, Ref, VTable};
 use order::Order;
+pub(crate) use quiet::quietly;
 pub(crate) use shadow::{Removed, Shadow};
 use table::Table;
 

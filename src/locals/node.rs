@@ -31,6 +31,7 @@ use std::ptr::NonNull;
 
 use super::bequest::Bequest;
 use super::name::Name;
+use super::quiet::quietly;
 
 /// A pointer from one node to another.
 pub(super) type Link = Option<NonNull<Header>>;
@@ -152,7 +153,13 @@ impl<N, V> Drop for Block<N, V> {
         blocks.set(blocks.get() - 1);
         if blocks.get() == 0 {
             // SAFETY: L1 and L3, a `Box` of this very type was leaked for it in `Ref::new`.
-            drop(unsafe { Box::from_raw(self.0.cast::<Node<N, V>>().as_ptr()) });
+            let block = unsafe { Box::from_raw(self.0.cast::<Node<N, V>>().as_ptr()) };
+            if std::thread::panicking() {
+                // It may be the value's panic; a second one, of the name, would abort the process.
+                quietly(|| drop(block));
+            } else {
+                drop(block);
+            }
         }
     }
 }

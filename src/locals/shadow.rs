@@ -17,9 +17,9 @@
 //! no panic out, and hands what it removed to its caller, who knows how to drop it.
 
 use super::Locals;
-use super::exit::quietly;
 use super::name::Name;
 use super::node::{Home, Keeper, Node, Ref};
+use super::quiet::quietly;
 
 /// What a scoped value hides. To be given to [`Locals::put_back`] of the same locals.
 #[must_use = "what was stored before stays hidden"]

@@ -12,6 +12,7 @@
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Mutex, OnceLock, PoisonError, Weak};
 
@@ -102,15 +103,19 @@ pub(super) fn asked_since(seen: usize) -> Option<usize> {
 pub(super) fn write_down(tasks: &[Started]) {
     let Some(detector) = detector() else { return };
     let mut report = lock(&detector.report);
+    if report.missing == 0 {
+        return; // printed already; this is the worker of a later runtime
+    }
     for task in tasks {
         // Writing to a string does not fail.
         let _ = writeln!(report.text, "  {} waits for {}", Described::of(task), task.waiting());
     }
-    report.missing = report.missing.saturating_sub(1);
+    report.missing -= 1;
     if report.missing == 0 {
         let text = std::mem::take(&mut report.text);
         drop(report);
-        eprint!("{text}");
+        // Nobody may be there to read it, which is no reason to panic.
+        let _ = io::stderr().write_all(text.as_bytes());
     }
 }
 

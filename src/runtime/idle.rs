@@ -19,6 +19,11 @@
 //! its fence after the spawn's, by the same argument, and sees the task. (The sleep
 //! state of each worker is in [`Sleep`].)
 //!
+//! A worker that steals several tasks keeps all but one in its own queue, and on their way there they
+//! are in no queue. So whoever does that counts as searching meanwhile. When it takes itself out it
+//! either is the last, passes a fence and looks, its own queue included; or another searcher takes
+//! itself out later, reads what the first one released, and so sees that queue in its last look.
+//!
 //! Whoever wakes a worker to search counts it as searching on its behalf, so a burst of spawns
 //! wakes one worker and not all. The worker may be quicker than that count and take itself out
 //! first, so the counts are signed and may be one too low for a moment. That errs on the side of one
@@ -77,7 +82,8 @@ impl Idle {
 
     /// The calling worker has found something; true: nobody else searches.
     pub(super) fn end_search(&self) -> bool {
-        self.counts.searching.fetch_sub(1, Ordering::Relaxed) <= 1
+        // Release: publishes what it stole into its own queue to searchers that leave after it.
+        self.counts.searching.fetch_sub(1, Ordering::Release) <= 1
     }
 
     /// The calling worker stops searching and is going to sleep; its last look comes after this.
@@ -93,5 +99,12 @@ impl Idle {
             self.counts.searching.fetch_add(1, Ordering::Relaxed);
             self.counts.sleeping.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// Those who search, and those who sleep.
+    #[cfg(all(test, coro_loom))]
+    pub(super) fn counts(&self) -> (isize, isize) {
+        let counts = &self.counts;
+        (counts.searching.load(Ordering::Acquire), counts.sleeping.load(Ordering::Acquire))
     }
 }

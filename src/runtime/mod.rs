@@ -4,6 +4,8 @@ mod builder;
 mod config;
 mod deadlock;
 mod idle;
+#[cfg(all(test, coro_loom))]
+mod models;
 mod scope;
 mod shared;
 mod threads;

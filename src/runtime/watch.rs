@@ -6,7 +6,7 @@
 //! still while it runs something is stuck.
 
 use std::collections::HashSet;
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -63,7 +63,11 @@ fn watch(shared: &Shared, limit: Duration, stopped: &AtomicBool) {
             }
             let held = seen.since.elapsed();
             if held >= limit && reported.insert(task.location) {
-                eprintln!("coro: {task} has held its worker for {held:.0?} without suspending");
+                // Nobody may be there to read it, which is no reason to panic.
+                let _ = writeln!(
+                    io::stderr(),
+                    "coro: {task} has held its worker for {held:.0?} without suspending"
+                );
             }
         }
     }

@@ -13,7 +13,7 @@ mod fork;
 mod handle;
 mod header;
 mod inbox;
-#[cfg(all(test, loom))]
+#[cfg(all(test, coro_loom))]
 mod models;
 mod park;
 mod remote;

@@ -25,7 +25,7 @@ mod inbox;
 mod park;
 mod release;
 
-use loom::sync::Arc;
+use std::sync::Arc;
 
 use super::state::{DONE, Detach, Finish, PARKED, RELEASED, State, WAITER};
 use crate::primitives::{AtomicUsize, Checked, Ordering, Parker, Unparker};
@@ -97,11 +97,23 @@ impl Block {
         self.owner.write(|owner| *owner = true);
     }
 
-    /// As `Current::park`, the worker's part included. The task runs on until it returns.
+    /// As `Current::park_undisturbed` for a `park` of the task's own, the worker's part included.
     fn park(&self) -> Parked {
-        if self.state().take_token() {
+        if self.state().take_park_token() {
             return Parked::Token;
         }
+        let how = self.switch_out();
+        self.state().take_park_token();
+        how
+    }
+
+    /// The same for any other wait.
+    fn wait(&self) -> Parked {
+        if self.state().take_token() { Parked::Token } else { self.switch_out() }
+    }
+
+    /// The switch to the worker, what that does, and the switch back.
+    fn switch_out(&self) -> Parked {
         // The last that the task does before the switch.
         self.frames.write(|frames| *frames += 1);
         let how = if self.state().commit_park() {

@@ -1,6 +1,8 @@
 //! Cleanup, reset, unload, rounds, refusal.
 
 use super::super::exit::{NESTED, ROUNDS};
+use std::panic::resume_unwind;
+
 use super::*;
 
 #[test]
@@ -330,4 +332,26 @@ fn closed_locals_keep_nothing_and_panic_not_of_themselves() {
     }
     set(&locals, 1, log.value(4));
     assert_eq!(log.take(), [4]);
+}
+
+#[test]
+fn a_value_and_a_key_may_both_panic_when_dropped() {
+    #[derive(PartialEq, Eq, Hash)]
+    struct Key;
+    impl Drop for Key {
+        fn drop(&mut self) {
+            resume_unwind(Box::new("key"));
+        }
+    }
+    struct Value;
+    impl Drop for Value {
+        fn drop(&mut self) {
+            resume_unwind(Box::new("value"));
+        }
+    }
+    let locals = Locals::new();
+    locals.set(Keyed(Key), Value);
+    locals.set(Keyed("other"), 1);
+    locals.reset();
+    assert!(locals.is_empty());
 }

@@ -1,7 +1,7 @@
 //! The end of a task against what its handle does meanwhile: T5, T6 and T7.
 
-use loom::sync::Arc;
 use loom::thread;
+use std::sync::Arc;
 
 use super::{Block, Waiter};
 use crate::primitives::{Parker, explore};
@@ -143,7 +143,7 @@ fn loom_finish_races_detach_without_outcome() {
 /// Three forced switches: it spins while it is not let go.
 #[test]
 fn loom_finish_races_joiner() {
-    explore(Some(3), &[0, 3, OTHERS, OTHERS + 1], |seen| {
+    explore(None, &[0, 3, OTHERS, OTHERS + 1], |seen| {
         let task = Block::started();
         let joiner = Block::started();
         joiner.bind();
@@ -151,7 +151,7 @@ fn loom_finish_races_joiner() {
         if task.register(Waiter::Task(Arc::clone(&joiner)), JOINER) {
             let mut parks = 0;
             while !task.state().load().has(DONE) {
-                joiner.park();
+                joiner.wait();
                 parks = 1;
             }
             task.withdraw();
@@ -170,7 +170,7 @@ fn loom_finish_races_joiner() {
 /// the other to let it go. Three forced switches, as above.
 #[test]
 fn loom_finish_races_joiner_that_leaves() {
-    explore(Some(3), &[0, 3, OTHERS], |seen| {
+    explore(None, &[0, 3, OTHERS], |seen| {
         let task = Block::started();
         let joiner = Block::started();
         joiner.bind();

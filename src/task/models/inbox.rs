@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::ptr;
 
-use loom::sync::Arc;
 use loom::thread;
+use std::sync::Arc;
 
 use crate::primitives::{Checked, Ordering, explore, fence};
 use crate::task::inbox::{Inbox, Linked};

@@ -1,13 +1,14 @@
 //! Parking against unparking and cancelling: T2, T3, T4, and that no token is lost or used twice.
 
-use loom::sync::Arc;
+use loom::sync::atomic::AtomicBool;
 use loom::thread;
+use std::sync::Arc;
 
 use super::{Block, Parked};
-use crate::primitives::{Checked, explore};
-use crate::task::state::CANCEL;
+use crate::primitives::{Checked, Ordering, explore};
+use crate::task::state::{CANCEL, TOKEN};
 
-const TOKEN: u32 = 0;
+const AT_ONCE: u32 = 0;
 const EARLY: u32 = 1;
 const UNPARKED: u32 = 2;
 /// A token is left when all is over.
@@ -17,7 +18,7 @@ const NONE_LEFT: u32 = 4;
 
 fn outcome(how: Parked) -> u32 {
     match how {
-        Parked::Token => TOKEN,
+        Parked::Token => AT_ONCE,
         Parked::Early => EARLY,
         Parked::Unparked => UNPARKED,
     }
@@ -26,7 +27,7 @@ fn outcome(how: Parked) -> u32 {
 /// What was done before the unpark is seen after the park, however the park ends.
 #[test]
 fn loom_unpark_races_park() {
-    explore(None, &[TOKEN, EARLY, UNPARKED], |seen| {
+    explore(None, &[AT_ONCE, EARLY, UNPARKED], |seen| {
         let task = Block::started();
         let gift = Arc::new(Checked::new(0));
         task.bind();
@@ -34,7 +35,7 @@ fn loom_unpark_races_park() {
             let (task, gift) = (Arc::clone(&task), Arc::clone(&gift));
             thread::spawn(move || {
                 gift.write(|gift| *gift = 7);
-                task.notify(0)
+                task.notify(TOKEN)
             })
         };
         let how = task.park();
@@ -42,26 +43,26 @@ fn loom_unpark_races_park() {
         seen.note(outcome(how));
         let queued = unparker.join().unwrap();
         assert_eq!(queued, how == Parked::Unparked);
-        assert!(!task.state().take_token());
+        assert!(!task.state().take_park_token());
     });
 }
 
 /// Two that unpark at once queue the task once; what comes too late is one token for later.
 #[test]
 fn loom_token_is_taken_once() {
-    explore(None, &[TOKEN, EARLY, UNPARKED, LEFT, NONE_LEFT], |seen| {
+    explore(None, &[AT_ONCE, EARLY, UNPARKED, LEFT, NONE_LEFT], |seen| {
         let task = Block::started();
         task.bind();
         let unparkers = [(); 2].map(|()| {
             let task = Arc::clone(&task);
-            thread::spawn(move || task.notify(0))
+            thread::spawn(move || task.notify(TOKEN))
         });
         let how = task.park();
         seen.note(outcome(how));
         let queued = unparkers.map(|unparker| unparker.join().unwrap());
         assert_eq!(queued.contains(&true), how == Parked::Unparked);
-        seen.note(if task.state().take_token() { LEFT } else { NONE_LEFT });
-        assert!(!task.state().take_token());
+        seen.note(if task.state().take_park_token() { LEFT } else { NONE_LEFT });
+        assert!(!task.state().take_park_token());
     });
 }
 
@@ -70,10 +71,10 @@ fn loom_token_is_taken_once() {
 /// interleavings.
 #[test]
 fn loom_cancel_races_park() {
-    explore(Some(3), &[TOKEN, EARLY, UNPARKED], |seen| {
+    explore(None, &[AT_ONCE, EARLY, UNPARKED], |seen| {
         let task = Block::started();
         task.bind();
-        let others = [0, CANCEL].map(|also| {
+        let others = [TOKEN, CANCEL].map(|also| {
             let task = Arc::clone(&task);
             thread::spawn(move || task.notify(also))
         });
@@ -85,5 +86,33 @@ fn loom_cancel_races_park() {
         assert!(parks <= 2, "there is a token more than there were unparks");
         let queued = others.map(|other| usize::from(other.join().unwrap()));
         assert!(queued.iter().sum::<usize>() <= parks);
+    });
+}
+
+/// The token that `Handle::unpark` leaves is for a `park` of the task's own. A wait for something else
+/// that it comes upon looks round once, and leaves it.
+#[test]
+fn loom_token_outlasts_another_wait() {
+    explore(None, &[AT_ONCE, EARLY, UNPARKED], |seen| {
+        let task = Block::started();
+        task.bind();
+        let unparker = {
+            let task = Arc::clone(&task);
+            thread::spawn(move || task.notify(TOKEN))
+        };
+        let over = Arc::new(AtomicBool::new(false));
+        let waker = {
+            let (task, over) = (Arc::clone(&task), Arc::clone(&over));
+            thread::spawn(move || {
+                over.store(true, Ordering::Relaxed);
+                task.notify(0)
+            })
+        };
+        while !over.load(Ordering::Relaxed) {
+            task.wait();
+        }
+        seen.note(outcome(task.park()));
+        unparker.join().unwrap();
+        waker.join().unwrap();
     });
 }

@@ -1,7 +1,7 @@
 //! References: T1. The block is freed once, and after everyone else's last look at it.
 
-use loom::sync::Arc;
 use loom::thread;
+use std::sync::Arc;
 
 use super::Block;
 use crate::primitives::explore;
@@ -10,7 +10,7 @@ use crate::task::state::{DONE, Finish, RELEASED};
 /// Two wakers and the task let go at once, and each of them can be the last. The handle is gone.
 #[test]
 fn loom_last_reference_frees_once() {
-    explore(None, &[0, 1], |seen| {
+    explore(Some(3), &[0, 1], |seen| {
         let task = Block::started();
         task.bind();
         let wakers = [(); 2].map(|()| {
@@ -34,7 +34,7 @@ fn loom_last_reference_frees_once() {
 /// A task whose joiner is on its own worker is DONE and RELEASED in one step, while others let go.
 #[test]
 fn loom_release_races_wakers() {
-    explore(None, &[0], |seen| {
+    explore(Some(3), &[0], |seen| {
         let task = Block::started();
         task.bind();
         let wakers = [(); 2].map(|()| {
