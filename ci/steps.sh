@@ -12,6 +12,16 @@ check_docs() {
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 }
 
+# What SAFETY.md promises exists.
+check_names() {
+    bash ci/names.sh
+}
+
+# The lock-free parts in every interleaving.
+check_models() {
+    bash ci/loom.sh
+}
+
 # The README's command.
 test_debug() {
     cargo test

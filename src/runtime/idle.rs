@@ -8,8 +8,8 @@
 //! # No fresh task is left lying while a worker sleeps
 //!
 //! A spawn pushes the task, passes a `SeqCst` fence, and reads the two counts. A worker that stops
-//! searching takes itself out of `searching`, adds itself to `sleeping`, announces its sleep, passes
-//! a `SeqCst` fence, and looks at every queue once more before it blocks.
+//! searching takes itself out of `searching`, adds itself to `sleeping`, announces its sleep,
+//! passes a `SeqCst` fence, and looks at every queue once more before it blocks.
 //!
 //! Suppose a spawn wakes nobody because it read `searching > 0`, on account of worker S. Either S
 //! finds something: then, if it is the last to search, it passes the wake-up on, and otherwise the
@@ -19,15 +19,16 @@
 //! its fence after the spawn's, by the same argument, and sees the task. (The sleep
 //! state of each worker is in [`Sleep`].)
 //!
-//! A worker that steals several tasks keeps all but one in its own queue, and on their way there they
-//! are in no queue. So whoever does that counts as searching meanwhile. When it takes itself out it
-//! either is the last, passes a fence and looks, its own queue included; or another searcher takes
-//! itself out later, reads what the first one released, and so sees that queue in its last look.
+//! A worker that steals several tasks keeps all but one in its own queue, and on their way there
+//! they are in no queue. So whoever does that counts as searching meanwhile. When it takes itself
+//! out it either is the last, passes a fence and looks, its own queue included; or another searcher
+//! takes itself out later, reads what the first one released, and so sees that queue in its last
+//! look.
 //!
 //! Whoever wakes a worker to search counts it as searching on its behalf, so a burst of spawns
 //! wakes one worker and not all. The worker may be quicker than that count and take itself out
-//! first, so the counts are signed and may be one too low for a moment. That errs on the side of one
-//! wake-up too many.
+//! first, so the counts are signed and may be one too low for a moment. That errs on the side of
+//! one wake-up too many.
 
 use crossbeam_utils::CachePadded;
 

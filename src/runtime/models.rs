@@ -2,14 +2,14 @@
 //!
 //! Both are the real ones. A [`Crew`] is as much of a runtime as they serve: a queue for tasks from
 //! outside and one for each worker, each of them just a length, and workers that go through
-//! [`wait_for_work`](super::worker) step by step, in one round of search. Where that function changes,
-//! its shadow here changes with it.
+//! [`wait_for_work`](super::worker) step by step, in one round of search. Where that function
+//! changes, its shadow here changes with it.
 //!
-//! A worker of a crew runs what it has found for ever: it leaves, and never looks at a queue again. So
-//! a task that is left lying while a worker sleeps is a deadlock, which loom reports, and a model that
-//! ends with as many tasks taken as there are workers has had every task found in time. That is a
-//! promise of the runtime as well: as many coroutines as there are workers may wait for each other by
-//! spinning.
+//! A worker of a crew runs what it has found for ever: it leaves, and never looks at a queue again.
+//! So a task that is left lying while a worker sleeps is a deadlock, which loom reports, and a
+//! model that ends with as many tasks taken as there are workers has had every task found in time.
+//! That is a promise of the runtime as well: as many coroutines as there are workers may wait for
+//! each other by spinning.
 //!
 //! A length is read `Relaxed`, which is less than crossbeam's queues give. So what the models show
 //! rests on `Idle` and `Sleep` alone.
@@ -252,7 +252,7 @@ fn loom_two_spawns_two_sleepers() {
         let workers = [0, 1].map(|worker| crew.idle_worker(worker));
         crew.spawn_from_outside();
         crew.spawn_from_outside();
-        workers.map(|worker| worker.join().unwrap());
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
         crew.assert_at_rest();
     });
 }
@@ -266,7 +266,7 @@ fn loom_last_searcher_passes_on() {
         let workers = [0, 1].map(|worker| crew.sleeping_worker(worker));
         crew.spawn_from_outside();
         crew.spawn_from_outside();
-        workers.map(|worker| worker.join().unwrap());
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
         crew.assert_at_rest();
     });
 }
@@ -290,9 +290,9 @@ fn loom_spawns_race_each_other() {
     });
 }
 
-/// A worker steals two tasks at once and keeps one of them in its queue for later. While they are on
-/// their way another looks for the last time before it sleeps, and it is the one that has to see, or
-/// be told.
+/// A worker steals two tasks at once and keeps one of them in its queue for later. While they are
+/// on their way another looks for the last time before it sleeps, and it is the one that has to
+/// see, or be told.
 #[test]
 fn loom_stolen_batch_races_sleep() {
     explore(None, &[BLOCKED, OVERLOOKED], |seen| {
@@ -305,8 +305,8 @@ fn loom_stolen_batch_races_sleep() {
     });
 }
 
-/// A worker that is busy steals two tasks at once between two turns, and goes on with its own. What it
-/// keeps in its queue is there for another that looks for the last time.
+/// A worker that is busy steals two tasks at once between two turns, and goes on with its own. What
+/// it keeps in its queue is there for another that looks for the last time.
 #[test]
 fn loom_busy_worker_races_sleep() {
     explore(Some(3), &[BLOCKED, OVERLOOKED], |seen| {
@@ -377,13 +377,13 @@ fn loom_close_races_sleep() {
         });
         crew.call(0);
         crew.call(1);
-        workers.map(|worker| worker.join().unwrap());
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
         crew.assert_at_rest();
     });
 }
 
-/// A task is spawned from outside while the runtime shuts down: its worker ends it, or whoever spawned
-/// it does. The worker leaves when it finds nothing after it has seen the shutdown.
+/// A task is spawned from outside while the runtime shuts down: its worker ends it, or whoever
+/// spawned it does. The worker leaves when it finds nothing after it has seen the shutdown.
 #[test]
 fn loom_spawn_races_close() {
     const BY_WORKER: u32 = 2;

@@ -1,8 +1,8 @@
 //! Models of the state word, under loom: every rule of [`state`](super::state) as something that
 //! an interleaving can break.
 //!
-//! The state word is the real one. Around it stands a [`Block`] that is a task's block as far as the
-//! rules speak of it, with a cell that loom checks for each thing that they give to one side:
+//! The state word is the real one. Around it stands a [`Block`] that is a task's block as far as
+//! the rules speak of it, with a cell that loom checks for each thing that they give to one side:
 //!
 //! ```text
 //!   cell       rule  who may touch it
@@ -13,10 +13,10 @@
 //!   waiter     T6    the handle, or the finishing task
 //! ```
 //!
-//! The operations on a block follow those of `park.rs`, `stage.rs` and `handle.rs` step by step; where
-//! one of those changes, its shadow here changes with it. A queue with a worker behind it is a parker
-//! and a count, so a wake-up that is lost is a deadlock, which loom reports, and one that comes twice
-//! is a count of two (T2).
+//! The operations on a block follow those of `park.rs`, `stage.rs` and `handle.rs` step by step;
+//! where one of those changes, its shadow here changes with it. A queue with a worker behind it is
+//! a parker and a count, so a wake-up that is lost is a deadlock, which loom reports, and one that
+//! comes twice is a count of two (T2).
 //!
 //! The models of the inbox are in [`inbox`].
 

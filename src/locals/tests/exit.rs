@@ -1,8 +1,8 @@
 //! Cleanup, reset, unload, rounds, refusal.
 
-use super::super::exit::{NESTED, ROUNDS};
 use std::panic::resume_unwind;
 
+use super::super::exit::{NESTED, ROUNDS};
 use super::*;
 
 #[test]

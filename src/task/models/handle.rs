@@ -166,8 +166,8 @@ fn loom_finish_races_joiner() {
     });
 }
 
-/// A task that joins is cancelled, and unwound out of the join: it takes the cell back, or waits for
-/// the other to let it go. Three forced switches, as above.
+/// A task that joins is cancelled, and unwound out of the join: it takes the cell back, or waits
+/// for the other to let it go. Three forced switches, as above.
 #[test]
 fn loom_finish_races_joiner_that_leaves() {
     explore(None, &[0, 3, OTHERS], |seen| {

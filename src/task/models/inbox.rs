@@ -98,8 +98,8 @@ impl<const N: usize> Remote<N> {
     }
 }
 
-/// Two push at once: nothing is lost, each one's nodes come in order, and one push alone is told that
-/// the inbox was empty.
+/// Two push at once: nothing is lost, each one's nodes come in order, and one push alone is told
+/// that the inbox was empty.
 #[test]
 fn loom_inbox_two_pushers() {
     explore(None, &[1, 2, 3], |seen| {

@@ -89,8 +89,8 @@ fn loom_cancel_races_park() {
     });
 }
 
-/// The token that `Handle::unpark` leaves is for a `park` of the task's own. A wait for something else
-/// that it comes upon looks round once, and leaves it.
+/// The token that `Handle::unpark` leaves is for a `park` of the task's own. A wait for something
+/// else that it comes upon looks round once, and leaves it.
 #[test]
 fn loom_token_outlasts_another_wait() {
     explore(None, &[AT_ONCE, EARLY, UNPARKED], |seen| {
