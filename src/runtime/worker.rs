@@ -123,7 +123,11 @@ impl Worker {
         self.turn.set(turn);
         if turn.is_multiple_of(FAIRNESS) {
             self.look_around();
-            if let Some(task) = self.oldest_fresh() {
+            // Counted as searching, for what it moves into its own queue others may have looked for.
+            self.shared.idle.start_search();
+            let oldest = self.oldest_fresh();
+            self.leave_search();
+            if let Some(task) = oldest {
                 self.start(task);
             }
         }

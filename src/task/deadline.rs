@@ -16,10 +16,13 @@ use std::panic::resume_unwind;
 use std::ptr;
 use std::time::Instant;
 
+use crate::id::Id;
 use crate::record::{self, Record};
 
 /// See the module's documentation.
 pub(crate) struct Deadline {
+    /// Tells it from all others that ever were.
+    id: Id,
     time: Instant,
     /// The unwinding for it, or for one further out, has begun.
     delivered: Cell<bool>,
@@ -27,19 +30,20 @@ pub(crate) struct Deadline {
     inner: Cell<*const Deadline>,
 }
 
-/// The payload that unwinds to the [`Deadline`] at this address.
-pub(crate) struct DeadlineUnwind(usize);
+/// The payload that unwinds to the [`Deadline`] of this id. Not of this address: a payload that was
+/// kept could find another deadline there.
+pub(crate) struct DeadlineUnwind(Id);
 
 impl DeadlineUnwind {
     pub(crate) fn is_for(&self, deadline: &Deadline) -> bool {
-        self.0 == ptr::from_ref(deadline).addr()
+        self.0 == deadline.id
     }
 }
 
 impl Deadline {
     pub(crate) fn new(time: Instant) -> Deadline {
         let (outer, inner) = (Cell::new(ptr::null()), Cell::new(ptr::null()));
-        Deadline { time, delivered: Cell::new(false), outer, inner }
+        Deadline { id: Id::next(), time, delivered: Cell::new(false), outer, inner }
     }
 
     /// Runs `f` with this deadline in force.
@@ -113,39 +117,40 @@ fn each(mut f: impl FnMut(&Deadline)) {
     });
 }
 
-/// The first deadline that is still to be delivered.
-pub(super) fn next() -> Option<Instant> {
+/// The first deadline that comes after `now`.
+pub(super) fn first_after(now: Instant) -> Option<Instant> {
     let mut first: Option<Instant> = None;
     each(|deadline| {
-        first = Some(first.map_or(deadline.time, |first| first.min(deadline.time)));
+        if deadline.time > now {
+            first = Some(first.map_or(deadline.time, |first| first.min(deadline.time)));
+        }
     });
     first
 }
 
-/// Whether a deadline is past that was not delivered.
-pub(super) fn is_past() -> bool {
-    next().is_some_and(|first| first <= Instant::now())
+/// Whether there is a deadline that is past and was not delivered.
+pub(super) fn is_past(now: Instant) -> bool {
+    let mut past = false;
+    each(|deadline| past |= deadline.time <= now);
+    past
 }
 
 /// Unwinds to the outermost deadline that is past, if there is one: to unwind to it is to unwind from
 /// all within.
-pub(super) fn unwind_past() {
-    let now = Instant::now();
-    let mut target: *const Deadline = ptr::null();
+pub(super) fn unwind_past(now: Instant) {
+    let mut target = None;
     each(|deadline| {
         if deadline.time <= now {
-            target = deadline;
+            target = Some(deadline.id);
         }
     });
-    if target.is_null() {
-        return;
-    }
+    let Some(target) = target else { return };
     let mut within = true;
     each(|deadline| {
         if within {
             deadline.delivered.set(true);
         }
-        within &= !ptr::eq(deadline, target);
+        within &= deadline.id != target;
     });
-    resume_unwind(Box::new(DeadlineUnwind(target.addr())));
+    resume_unwind(Box::new(DeadlineUnwind(target)));
 }

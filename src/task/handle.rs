@@ -9,10 +9,12 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
 
 use super::body::{JoinError, Outcome};
+use super::deadline;
 use super::header::{TaskRef, Waiter, free};
 use super::park::{self, Current, Waiting, current_task};
-use super::state::{DONE, Detach, JOINER, RELEASED};
+use super::state::{Detach, JOINER, RELEASED, WAITER};
 use crate::id::Id;
+use crate::record;
 
 /// The right to wait for a coroutine and to take its value, as [`std::thread::JoinHandle`].
 ///
@@ -62,10 +64,7 @@ impl<T> JoinHandle<T> {
     pub fn join(mut self) -> Result<T, JoinError> {
         if !self.task.is_done() {
             match current_task() {
-                Some(me) if me.as_ptr() == self.task.as_ptr() => {
-                    let message = format!("coroutine {} joined itself", me.id());
-                    return Err(JoinError::Panicked(Box::new(message)));
-                }
+                Some(me) if me.as_ptr() == self.task.as_ptr() => return Err(joined_itself(&me)),
                 Some(me) => self.join_as_task(&me),
                 None => self.join_as_thread(),
             }
@@ -98,21 +97,28 @@ impl<T> JoinHandle<T> {
         }
     }
 
-    /// Asks for `waiter` to be told of the end. False: that has come already.
+    /// Asks for `waiter` to be told of the end, in place of one that a poll has left. False: that has
+    /// come already.
     #[inline]
     fn register(&self, waiter: Waiter, also: usize) -> bool {
-        // SAFETY: T6, WAITER is clear: this is the only handle, `join` registers once, and `poll`
-        // has taken the cell back.
+        let state = &self.task.state;
+        if state.load().has(WAITER) && !state.clear_waiter() {
+            return false;
+        }
+        // SAFETY: T6, WAITER is clear, and this is the only handle, so nobody sets it.
         let before = unsafe { self.task.waiter.get().replace(waiter) };
-        let registered = self.task.state.set_waiter(also);
+        let registered = state.set_waiter(also);
         drop(before);
+        if !registered {
+            // SAFETY: T6, the task is done and did not see it.
+            drop(unsafe { self.task.waiter.get().replace(Waiter::Nobody) });
+        }
         registered
     }
 
     /// Has `waker` woken at the end, in place of any other. True: that has come already.
     pub(crate) fn notify(&mut self, waker: Waker) -> bool {
-        let state = &self.task.state;
-        state.load().has(DONE) || !state.clear_waiter() || !self.register(Waiter::Waker(waker), 0)
+        self.task.is_done() || !self.register(Waiter::Waker(waker), 0)
     }
 
     /// Takes the outcome out of the block.
@@ -205,12 +211,25 @@ impl<T> Future for JoinHandle<T> {
     /// When polled again after it was ready.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(!self.taken, "a JoinHandle was polled after it was ready");
-        if !self.is_finished() && !self.notify(context.waker().clone()) {
-            return Poll::Pending;
+        if !self.is_finished() {
+            if let Some(me) = current_task()
+                && me.as_ptr() == self.task.as_ptr()
+            {
+                return Poll::Ready(Err(joined_itself(&me)));
+            }
+            if !self.notify(context.waker().clone()) {
+                return Poll::Pending;
+            }
         }
         // SAFETY: done, and not taken before.
         Poll::Ready(unsafe { self.take() })
     }
+}
+
+/// What a coroutine gets that waits for its own end.
+#[cold]
+fn joined_itself(me: &Current) -> JoinError {
+    JoinError::Panicked(Box::new(format!("coroutine {} joined itself", me.id())))
 }
 
 impl<T> Drop for JoinHandle<T> {
@@ -253,22 +272,24 @@ pub(crate) fn observe_joins(begin: fn(&TaskRef), end: fn(&TaskRef)) {
     let _ = JOIN_OBSERVER.set(JoinObserver { begin, end });
 }
 
-/// A join that is told of.
-struct Observed<'a>(&'a TaskRef);
+/// A join that is told of: one that nothing but the end of the task will end.
+struct Observed<'a>(Option<(&'static JoinObserver, &'a TaskRef)>);
 
 impl Observed<'_> {
     fn new(task: &TaskRef) -> Observed<'_> {
-        if let Some(observer) = JOIN_OBSERVER.get() {
+        let endless = !record::with(deadline::any);
+        let observed = JOIN_OBSERVER.get().filter(|_| endless).map(|observer| (observer, task));
+        if let Some((observer, task)) = observed {
             (observer.begin)(task);
         }
-        Observed(task)
+        Observed(observed)
     }
 }
 
 impl Drop for Observed<'_> {
     fn drop(&mut self) {
-        if let Some(observer) = JOIN_OBSERVER.get() {
-            (observer.end)(self.0);
+        if let Some((observer, task)) = self.0 {
+            (observer.end)(task);
         }
     }
 }

@@ -191,7 +191,7 @@ impl TaskRef {
         // drops the closure of a cancelled task, on whatever stack. `finish` takes our reference.
         unsafe {
             (self.vtable.run)(self.as_ptr().cast());
-            super::stage::finish(self.into_raw().cast_mut());
+            super::stage::finish(self.into_raw().cast_mut(), None);
         }
     }
 

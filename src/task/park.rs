@@ -105,8 +105,10 @@ impl Current {
 
     #[cold]
     fn park_interruptibly(&self, waiting: Waiting) {
-        self.interrupt();
-        let _timer = deadline::next().map(|time| self.set_timer(time));
+        let now = Instant::now();
+        self.interrupt(now);
+        // A deadline that is past, and not to be delivered here, is no reason to wake up.
+        let _timer = deadline::first_after(now).map(|time| self.set_timer(time));
         self.park_undisturbed(waiting);
         self.interrupt_resumed();
     }
@@ -146,7 +148,7 @@ impl Current {
     #[inline]
     pub(crate) fn yield_now(&self) {
         if self.is_interruptible() {
-            self.interrupt();
+            self.interrupt(Instant::now());
         }
         self.step_aside();
         if self.is_interruptible() {
@@ -170,24 +172,28 @@ impl Current {
 
     /// Interrupts the task if there is a reason, before it is suspended.
     #[cold]
-    fn interrupt(&self) {
-        self.interrupt_if(!thread::panicking());
+    fn interrupt(&self, now: Instant) {
+        if self.is_newly_cancelled() {
+            return self.interrupt_if(!thread::panicking(), now);
+        }
+        if deadline::is_past(now) {
+            // Others first, so that whoever just looks whether something is there starves nobody.
+            self.step_aside();
+            self.interrupt_resumed();
+        }
     }
 
     /// Interrupts the task if there is a reason, after it was suspended.
     #[cold]
     fn interrupt_resumed(&self) {
-        self.interrupt_if(self.stage().calm.get() || !thread::panicking());
+        self.interrupt_if(self.stage().calm.get() || !thread::panicking(), Instant::now());
     }
 
     /// Unwinds the task if it was cancelled and does not know yet, or if a deadline is past; or has
     /// that put off, where it is not `safe` (P1).
-    fn interrupt_if(&self, safe: bool) {
-        if cfg!(panic = "abort") {
-            return;
-        }
-        let cancelled = self.state.load().has(CANCEL) && !self.cancel_delivered.get();
-        if !cancelled && !deadline::is_past() {
+    fn interrupt_if(&self, safe: bool, now: Instant) {
+        let cancelled = self.is_newly_cancelled();
+        if cfg!(panic = "abort") || !cancelled && !deadline::is_past(now) {
             return;
         }
         if !safe {
@@ -197,12 +203,18 @@ impl Current {
             self.cancel_delivered.set(true);
             resume_unwind(Box::new(CancelUnwind));
         }
-        deadline::unwind_past();
+        deadline::unwind_past(now);
+    }
+
+    fn is_newly_cancelled(&self) -> bool {
+        self.state.load().has(CANCEL) && !self.cancel_delivered.get()
     }
 
     /// Has the worker wake the task again when no panic is under way.
     fn put_off(&self) {
-        if let Some(owner) = self.owner() {
+        if let Some(owner) = self.owner()
+            && !self.stage().put_off.replace(true)
+        {
             owner.put_off(TaskRef::clone(self));
         }
     }
@@ -242,19 +254,20 @@ pub(crate) fn park_for(waiting: Waiting) {
 /// Blocks the calling thread, which is in no task, until it is unparked, for `limit` at most, and
 /// until the first of its deadlines.
 pub(crate) fn park_thread(limit: Option<Duration>) {
-    interrupt_thread();
-    let left = deadline::next().map(|time| time.saturating_duration_since(Instant::now()));
+    let now = Instant::now();
+    interrupt_thread(now);
+    let left = deadline::first_after(now).map(|time| time - now);
     match limit.into_iter().chain(left).min() {
         Some(limit) => thread::park_timeout(limit),
         None => thread::park(),
     }
-    interrupt_thread();
+    interrupt_thread(Instant::now());
 }
 
 /// Unwinds the calling thread, which is in no task, if a deadline is past.
-fn interrupt_thread() {
+fn interrupt_thread(now: Instant) {
     if record::with(deadline::any) && cfg!(panic = "unwind") && !thread::panicking() {
-        deadline::unwind_past();
+        deadline::unwind_past(now);
     }
 }
 
@@ -289,7 +302,7 @@ pub fn yield_now() {
     match current_task() {
         Some(task) => task.yield_now(),
         None => {
-            interrupt_thread();
+            interrupt_thread(Instant::now());
             thread::yield_now();
         }
     }

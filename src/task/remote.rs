@@ -372,7 +372,10 @@ impl Remote {
             return;
         }
         for task in std::mem::take(tasks) {
-            task.wake();
+            if !task.is_done() {
+                task.stage().put_off.set(false);
+                task.wake();
+            }
         }
     }
 

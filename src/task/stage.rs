@@ -45,6 +45,8 @@ pub(crate) struct Stage {
     /// No panic was under way on the thread when the task switched out last, so it is none of this
     /// task's that is under way now.
     pub(super) calm: Cell<bool>,
+    /// The worker remembers to wake the task when no panic is under way.
+    pub(super) put_off: Cell<bool>,
     /// What the task waits for while it is parked.
     pub(super) waiting: Cell<Waiting>,
     slot: Slot,
@@ -80,9 +82,7 @@ impl TaskRef {
             unsafe {
                 (*stage).switch.set(switch);
                 goexit::enter(record.as_ptr(), header.cast(), (*header).vtable.run);
-                // The last that the worker needs of the block, which may go before it is back.
-                (*stage).index.set((*header).index.get());
-                finish(header);
+                finish(header, Some(&*stage));
                 (*record.as_ptr()).retire();
             }
         };
@@ -94,6 +94,7 @@ impl TaskRef {
                 switch: Cell::new(ptr::null()),
                 index: Cell::new(0),
                 calm: Cell::new(true),
+                put_off: Cell::new(false),
                 waiting: Cell::new(Waiting::Park),
                 slot,
             });
@@ -168,10 +169,10 @@ impl Header {
 ///
 /// # Safety
 ///
-/// Called on the stack of this task, or for a task that was never started; the task's own reference
+/// Called on the stack of this task, with its stage, or for a task that was never started; the task's own reference
 /// is the caller's to give away.
 #[inline]
-pub(super) unsafe fn finish(header: *mut Header) {
+pub(super) unsafe fn finish(header: *mut Header, stage: Option<&Stage>) {
     // SAFETY: T1, the task's own reference.
     let task = unsafe { &*header };
     if let Some(owner) = task.owner() {
@@ -179,15 +180,23 @@ pub(super) unsafe fn finish(header: *mut Header) {
     }
     // They outlive this, which is one of them; the block may not.
     let children = task.children().map(ptr::from_ref);
+    // The last that the worker needs of the block.
+    let note_index = || {
+        if let Some(stage) = stage {
+            stage.index.set(task.index.get());
+        }
+    };
+    note_index();
     let last = match task.state.finish_unwaited() {
         Finish::Released => false,
         Finish::LastReference => true,
-        Finish::WaiterSet => {
-            task.tell_waiter();
-            task.state.release()
-        }
-        Finish::JoinerSet => {
-            task.tell_joiner();
+        how => {
+            match how {
+                Finish::JoinerSet => task.tell_joiner(),
+                _ => task.tell_waiter(),
+            }
+            // Whoever was told may have suspended us, and the list have changed meanwhile.
+            note_index();
             task.state.release()
         }
     };

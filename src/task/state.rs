@@ -35,7 +35,8 @@
 //! - **T5** The outcome is written by the task itself, before COMPLETE and DONE. With COMPLETE set
 //!   while HANDLE is, it belongs to the handle; otherwise to the task.
 //! - **T6** The waiter cell belongs to the handle while WAITER is clear and DONE was not seen, and
-//!   to the finishing task from the moment that its DONE meets a WAITER that is set.
+//!   to the finishing task from the moment that its DONE meets a WAITER that is set. A waker may be
+//!   anybody's code, so none is left in a block that is freed.
 //! - **T7** A task that joins another leaves its bare address in that one's waiter cell, not a
 //!   counted reference, and sets JOINER with WAITER. So it stays until the other is RELEASED, or
 //!   until it has taken the cell back, and in either case it leaves the cell as it is.
@@ -190,11 +191,12 @@ impl State {
     pub(super) fn finish_unwaited(&self) -> Finish {
         let mut now = self.load();
         loop {
+            if now.has(WAITER) {
+                // Also if the handle is gone since: its waker is to be dropped while the task lives.
+                return if now.has(JOINER) { Finish::JoinerSet } else { Finish::WaiterSet };
+            }
             if now.sole_reference() {
                 return Finish::LastReference; // nobody is left who could ask
-            }
-            if now.has(WAITER) {
-                return if now.has(JOINER) { Finish::JoinerSet } else { Finish::WaiterSet };
             }
             // Release: publishes the outcome. Acquire: with `set_waiter`.
             match self.0.compare_exchange_weak(

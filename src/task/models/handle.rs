@@ -140,7 +140,6 @@ fn loom_finish_races_detach_without_outcome() {
 }
 
 /// A task on another worker joins: it stays until it is let go, for what waits is its bare address.
-/// Three forced switches: it spins while it is not let go.
 #[test]
 fn loom_finish_races_joiner() {
     explore(None, &[0, 3, OTHERS, OTHERS + 1], |seen| {
@@ -167,7 +166,7 @@ fn loom_finish_races_joiner() {
 }
 
 /// A task that joins is cancelled, and unwound out of the join: it takes the cell back, or waits
-/// for the other to let it go. Three forced switches, as above.
+/// for the other to let it go.
 #[test]
 fn loom_finish_races_joiner_that_leaves() {
     explore(None, &[0, 3, OTHERS], |seen| {

@@ -137,7 +137,8 @@ fn loom_inbox_push_races_sleep() {
     });
 }
 
-/// Who finds the inbox non-empty wakes nobody, and relies on who found it empty.
+/// Who finds the inbox non-empty wakes nobody, and relies on who found it empty. Three
+/// forced switches at most.
 #[test]
 fn loom_inbox_second_push_relies_on_first() {
     explore(Some(3), &[0, 1, 2], |seen| {

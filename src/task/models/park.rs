@@ -67,8 +67,7 @@ fn loom_token_is_taken_once() {
 }
 
 /// The task parks for good unless it is cancelled, so a cancellation that goes under, be it in an
-/// unpark at the same time, leaves it parked. Two forced switches: a loop of parks has no end of
-/// interleavings.
+/// unpark at the same time, leaves it parked.
 #[test]
 fn loom_cancel_races_park() {
     explore(None, &[AT_ONCE, EARLY, UNPARKED], |seen| {

@@ -8,6 +8,7 @@ use crate::primitives::explore;
 use crate::task::state::{DONE, Finish, RELEASED};
 
 /// Two wakers and the task let go at once, and each of them can be the last. The handle is gone.
+/// Three forced switches at most, which is what twenty seconds allow.
 #[test]
 fn loom_last_reference_frees_once() {
     explore(Some(3), &[0, 1], |seen| {
@@ -32,6 +33,7 @@ fn loom_last_reference_frees_once() {
 }
 
 /// A task whose joiner is on its own worker is DONE and RELEASED in one step, while others let go.
+/// Bounded as above.
 #[test]
 fn loom_release_races_wakers() {
     explore(Some(3), &[0], |seen| {

@@ -1,0 +1,432 @@
+//! `CORO_DEADLOCK=report`: where nothing can ever happen again there is one report that lists everybody,
+//! and where something can there is none.
+//!
+//! The report counts the threads of the process, and the test harness has some of its own. So a child
+//! runs its case on the main thread and before the harness begins: from a constructor of the program.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::future::pending;
+use std::io::{BufRead, BufReader, Read};
+use std::panic::Location;
+use std::process::{ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use coro::{Builder, Handle, JoinHandle, JoinSet, Runtime};
+
+use common::{Counter, Gate};
+
+const SHORT: Duration = Duration::from_millis(5);
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = {
+    extern "C" fn before_main() {
+        let Some(case) = common::child_case() else { return };
+        let (_, run) = CASES.iter().find(|(name, _)| *name == case).expect("a case");
+        run();
+        eprintln!("over");
+        std::process::exit(0);
+    }
+    before_main
+};
+
+/// What a child may run.
+const CASES: [(&str, fn()); 13] = [
+    ("every reason", every_reason),
+    ("in a scope", in_a_scope),
+    ("two join", two_join),
+    ("one joins another", one_joins_another),
+    ("watched", watched),
+    ("default", default_runtime),
+    ("a timer", a_timer),
+    ("a thread", a_thread),
+    ("a timeout around the join", a_timeout_around_the_join),
+    ("two runtimes", two_runtimes),
+    ("a blocking call", a_blocking_call),
+    ("it ends", it_ends),
+    ("again", again),
+];
+
+// What the children run.
+
+/// Tells what a line of the report is to say.
+fn expect(handle: &Handle, line: u32, waits_for: &str) {
+    let name = handle.name().map(|name| format!(" '{name}'")).unwrap_or_default();
+    let file = Location::caller().file();
+    eprintln!("expect: coroutine {}{name}, spawned at {file}:{line}: {waits_for}", handle.id());
+}
+
+fn park_forever() {
+    loop {
+        coro::park();
+    }
+}
+
+fn every_reason() {
+    let runtime = common::runtime(1);
+    let parks = runtime.go(park_forever);
+    expect(&parks.handle(), line!() - 1, "park");
+    let sleeps = runtime.go(|| coro::sleep(Duration::MAX));
+    expect(&sleeps.handle(), line!() - 1, "sleep");
+    let waits = runtime.go(|| coro::wait(pending::<()>()));
+    expect(&waits.handle(), line!() - 1, "a future");
+    let ticks = runtime.go(|| coro::interval(Duration::MAX).tick());
+    expect(&ticks.handle(), line!() - 1, "sleep");
+    let named = runtime.go(|| Builder::new().name("with a name").spawn(park_forever).unwrap());
+    let line = line!() - 1;
+    let named = named.join().unwrap();
+    expect(&named.handle(), line, "park");
+    let scopes = runtime.go(|| {
+        coro::scope(|s| {
+            let child = s.go(park_forever);
+            expect(&child.handle(), line!() - 1, "park");
+        });
+    });
+    expect(&scopes.handle(), line!() - 6, "the end of its scope's coroutines");
+    let (of, id) = (parks.handle(), parks.id());
+    let joins = runtime.go(|| parks.join());
+    expect(&joins.handle(), line!() - 1, &format!("the end of coroutine {id}"));
+    let by_hand = runtime.go(|| {
+        let run = |_: &coro::raw::Yielder<(), ()>, ()| park_forever();
+        coro::raw::Coroutine::new(65536, run).unwrap().resume(());
+    });
+    expect(&by_hand.handle(), line!() - 4, "park");
+    let members = runtime.go(|| {
+        let mut set = JoinSet::new();
+        set.spawn(park_forever);
+        set.join_next();
+    });
+    // Its member is not known here; the line that is expected is that of the set's owner.
+    expect(&members.handle(), line!() - 6, "a future");
+    let _ = named.join();
+    unreachable!("{of:?} is parked for ever");
+}
+
+fn in_a_scope() {
+    let runtime = common::runtime(2);
+    let outer = runtime.go(|| coro::scope(|s| drop(s.go(park_forever))));
+    expect(&outer.handle(), line!() - 1, "the end of its scope's coroutines");
+    let _ = outer.join();
+}
+
+/// The main thread and another, both in a join, and two workers.
+fn two_join() {
+    let runtime = Arc::new(common::runtime(2));
+    let parked: Vec<_> = (0..2).map(|_| runtime.go(park_forever)).collect();
+    for parked in &parked {
+        expect(&parked.handle(), line!() - 2, "park");
+    }
+    let mut parked = parked.into_iter();
+    let other = parked.next().unwrap();
+    thread::spawn(move || other.join());
+    let _ = parked.next().unwrap().join();
+}
+
+fn one_joins_another() {
+    let runtime = common::runtime(2);
+    // A ring: each waits for the next.
+    let (sender, receiver) = std::sync::mpsc::channel::<JoinHandle<()>>();
+    let first = runtime.go(move || drop(receiver.recv().unwrap().join()));
+    let line = line!() - 1;
+    let (control, id) = (first.handle(), first.id());
+    let second = runtime.go(move || drop(first.join()));
+    expect(&second.handle(), line!() - 1, &format!("the end of coroutine {id}"));
+    expect(&control, line, &format!("the end of coroutine {}", second.id()));
+    let watches = runtime.go(park_forever);
+    expect(&watches.handle(), line!() - 1, "park");
+    sender.send(second).unwrap();
+    let _ = watches.join();
+}
+
+fn watched() {
+    let runtime = Runtime::builder().workers(1).watch(Duration::from_secs(60)).build().unwrap();
+    let parked = runtime.go(park_forever);
+    expect(&parked.handle(), line!() - 1, "park");
+    let _ = parked.join();
+}
+
+fn default_runtime() {
+    let parked = coro::go(park_forever);
+    expect(&parked.handle(), line!() - 1, "park");
+    let _ = parked.join();
+}
+
+fn a_timer() {
+    let runtime = common::runtime(2);
+    let parked = runtime.go(|| coro::park());
+    let handle = parked.handle();
+    runtime.go(move || {
+        coro::sleep(20 * SHORT);
+        handle.unpark();
+    });
+    parked.join().unwrap();
+    let limited = runtime.go(|| coro::timeout(20 * SHORT, park_forever));
+    limited.join().unwrap().unwrap_err();
+}
+
+/// A thread that waits until all are asleep, and then wakes one.
+fn a_thread() {
+    let runtime = common::runtime(2);
+    let parked = runtime.go(|| coro::park());
+    let handle = parked.handle();
+    let waker = thread::spawn(move || {
+        while threads_asleep() < 3 {
+            thread::yield_now();
+        }
+        thread::sleep(SHORT);
+        handle.unpark();
+    });
+    parked.join().unwrap();
+    waker.join().unwrap();
+}
+
+/// How many threads of the process sleep in the kernel.
+fn threads_asleep() -> usize {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let stats = threads.flat_map(|thread| std::fs::read_to_string(thread.path().join("stat")));
+    stats.filter(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" S"))).count()
+}
+
+/// The thread that joins has a limit, and wakes the others when that is over.
+fn a_timeout_around_the_join() {
+    let runtime = common::runtime(2);
+    let parked = runtime.go(|| coro::park());
+    let handle = parked.handle();
+    coro::timeout(20 * SHORT, || parked.join()).unwrap_err();
+    handle.unpark();
+    while !handle.is_finished() {
+        thread::yield_now();
+    }
+    // And a runtime that comes later has nothing to add.
+    runtime.shutdown();
+    drop(runtime);
+    let later = common::runtime(1);
+    let parked = later.go(|| coro::park());
+    let handle = parked.handle();
+    later.go(move || {
+        coro::sleep(SHORT);
+        handle.unpark();
+    });
+    parked.join().unwrap();
+}
+
+fn two_runtimes() {
+    let (first, second) = (common::runtime(1), common::runtime(1));
+    let parked = first.go(|| coro::park());
+    let handle = parked.handle();
+    second.go(move || {
+        coro::sleep(20 * SHORT);
+        handle.unpark();
+    });
+    parked.join().unwrap();
+}
+
+fn a_blocking_call() {
+    let runtime = common::runtime(1);
+    let called = runtime.go(|| coro::blocking(|| thread::sleep(20 * SHORT)));
+    called.join().unwrap();
+}
+
+/// Everybody is asleep again and again, and each time somebody is about to wake them.
+fn it_ends() {
+    let runtime = common::runtime(2);
+    for _ in 0..200 {
+        let (gate, begun) = (Gate::default(), Counter::default());
+        let passes = runtime.go({
+            let (gate, begun) = (gate.clone(), begun.clone());
+            move || {
+                begun.add();
+                while !gate.is_open() {
+                    coro::park();
+                }
+            }
+        });
+        let handle = passes.handle();
+        let opener = runtime.go(move || {
+            begun.wait_for(1);
+            gate.open();
+            handle.unpark();
+        });
+        passes.join().unwrap();
+        opener.join().unwrap();
+    }
+}
+
+/// One report is all there is, though a second thread comes to wait.
+fn again() {
+    let runtime = Arc::new(common::runtime(1));
+    let parked: Vec<_> = (0..2).map(|_| runtime.go(park_forever)).collect();
+    for parked in &parked {
+        expect(&parked.handle(), line!() - 2, "park");
+    }
+    let mut parked = parked.into_iter();
+    let (first, second) = (parked.next().unwrap(), parked.next().unwrap());
+    let joins = thread::spawn(move || first.join());
+    // While this thread is no joiner it may wake somebody, so there is no report yet.
+    while threads_asleep() < 2 {
+        thread::yield_now();
+    }
+    let _ = second.join();
+    let _ = joins.join();
+}
+
+// What the tests look at.
+
+/// A child with its stderr.
+struct Running {
+    child: std::process::Child,
+    stderr: BufReader<ChildStderr>,
+}
+
+fn start(test: &str, case: &str, opted_in: bool) -> Running {
+    let mut command: Command = common::child_command(test, case);
+    command.env_remove("CORO_DEADLOCK").stdout(Stdio::null()).stderr(Stdio::piped());
+    if opted_in {
+        command.env("CORO_DEADLOCK", "report");
+    }
+    let mut child = command.spawn().unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    Running { child, stderr }
+}
+
+impl Running {
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        assert_ne!(self.stderr.read_line(&mut line).unwrap(), 0, "it has ended");
+        line.trim_end().to_owned()
+    }
+
+    /// How many of its threads sleep, and how many there are.
+    fn asleep(&self) -> (usize, usize) {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let stats: Vec<_> = tasks
+            .flatten()
+            .flat_map(|task| std::fs::read_to_string(task.path().join("stat")))
+            .collect();
+        let sleeps = |stat: &&String| stat.rsplit(')').next().unwrap().starts_with(" S");
+        (stats.iter().filter(sleeps).count(), stats.len())
+    }
+
+    /// Waits until all of it has been asleep for a while, ends it, and gives what it has said since.
+    fn end_asleep(mut self) -> String {
+        let mut since = Instant::now();
+        while since.elapsed() < 40 * SHORT {
+            let (asleep, all) = self.asleep();
+            if asleep != all {
+                since = Instant::now();
+            }
+            thread::sleep(SHORT);
+        }
+        assert!(self.child.try_wait().unwrap().is_none(), "it goes on waiting");
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let mut rest = String::new();
+        self.stderr.read_to_string(&mut rest).unwrap();
+        rest
+    }
+
+    /// Waits until it ends by itself; gives what it said.
+    fn end(mut self) -> (ExitStatus, String) {
+        let mut all = String::new();
+        self.stderr.read_to_string(&mut all).unwrap();
+        (self.child.wait().unwrap(), all)
+    }
+}
+
+/// What is expected, and the lines of the report, to be compared as sets.
+fn report(mut child: Running) -> (usize, usize, BTreeSet<String>, BTreeSet<String>) {
+    let mut expected = BTreeSet::new();
+    let header = loop {
+        let line = child.line();
+        match line.strip_prefix("expect: ") {
+            Some(line) => assert!(expected.insert(line.to_owned())),
+            None => break line,
+        }
+    };
+    let numbers = header.strip_prefix("coro: all coroutines are asleep, and ").expect(&header);
+    let (threads, rest) = numbers.split_once(" thread(s) wait for them; ").expect(&header);
+    let alive: usize = rest.strip_suffix(" alive:").expect(&header).parse().expect(&header);
+    let mut listed = BTreeSet::new();
+    for _ in 0..alive {
+        let line = child.line();
+        let line = line.strip_prefix("  ").expect(&line);
+        let (who, waits_for) = line.split_once(", waits for ").expect(line);
+        // The column of a site is the formatter's business.
+        let (who, column) = who.rsplit_once(':').expect(line);
+        assert!(column.parse::<u32>().is_ok(), "{line}");
+        assert!(listed.insert(format!("{who}: {waits_for}")), "twice: {line}");
+    }
+    assert_eq!(child.end_asleep(), "", "nothing more, and it goes on waiting");
+    (threads.parse().expect(&header), alive, expected, listed)
+}
+
+#[test]
+fn runtime_deadlock_lists_everybody_and_why() {
+    let _watchdog = common::watchdog();
+    const TEST: &str = "runtime_deadlock_lists_everybody_and_why";
+    for (case, threads, alive) in [
+        ("every reason", 1, 11),
+        ("in a scope", 1, 2),
+        ("two join", 2, 2),
+        ("one joins another", 1, 3),
+        ("watched", 1, 1),
+        ("default", 1, 1),
+        ("again", 2, 2),
+    ] {
+        let (waiting, listed_alive, expected, listed) = report(start(TEST, case, true));
+        assert_eq!((waiting, listed_alive), (threads, alive), "{case}: {listed:#?}");
+        assert_eq!(listed.len(), alive, "{case}");
+        let missing: Vec<_> = expected.difference(&listed).collect();
+        assert!(missing.is_empty(), "{case}: {missing:#?} is not in {listed:#?}");
+    }
+}
+
+#[test]
+fn runtime_deadlock_is_not_reported_where_there_is_none() {
+    let _watchdog = common::watchdog();
+    const TEST: &str = "runtime_deadlock_is_not_reported_where_there_is_none";
+    let mut wrong = Vec::new();
+    for case in [
+        "a timer",
+        "a thread",
+        "a timeout around the join",
+        "two runtimes",
+        "a blocking call",
+        "it ends",
+    ] {
+        let (status, said) = start(TEST, case, true).end();
+        assert!(status.success(), "{case}: {status}\n{said}");
+        if said != "over\n" {
+            wrong.push((case, said));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn runtime_deadlock_is_not_reported_where_nobody_asked() {
+    let _watchdog = common::watchdog();
+    const TEST: &str = "runtime_deadlock_is_not_reported_where_nobody_asked";
+    let mut child = start(TEST, "two join", false);
+    for _ in 0..2 {
+        assert!(child.line().starts_with("expect: "));
+    }
+    assert_eq!(child.end_asleep(), "");
+}
+
+#[test]
+fn runtime_deadlock_refuses_nonsense() {
+    let _watchdog = common::watchdog();
+    const TEST: &str = "runtime_deadlock_refuses_nonsense";
+    for value in ["", "1", "Report", "report "] {
+        let output = common::child_command(TEST, "it ends").env("CORO_DEADLOCK", value).output();
+        let output = output.unwrap();
+        assert!(!output.status.success(), "{value:?}");
+        let message = format!("CORO_DEADLOCK={value:?}: expected report");
+        assert!(common::stderr(&output).contains(&message), "{output:?}");
+    }
+}

@@ -1,0 +1,472 @@
+//! Timeouts where unwinding is not simple: while the thread unwinds already, in coroutines made by hand
+//! that change hands, and on stacks that are not ours.
+
+mod common;
+
+use std::cell::RefCell;
+use std::fs;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use coro::raw::{Coroutine, State, Yielder};
+use coro::{Elapsed, JoinError, JoinHandle, Runtime};
+use corosensei::CoroutineResult;
+use corosensei::stack::{Stack, StackPointer};
+
+use common::{Counter, Gate, is_planned, planned, quiet};
+
+const SHORT: Duration = Duration::from_millis(5);
+const LONG: Duration = Duration::from_secs(3600);
+
+/// What the calling thread has used of the CPU so far.
+fn cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the place is ours.
+    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) }, 0);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// The resident size of the process in KiB.
+fn resident() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Runs its function when it is dropped.
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// A timeout in a destructor that a panic runs: nothing is unwound there, which would abort the
+/// process, so what it limits goes on to its end; and to wait for that costs no CPU.
+#[test]
+fn task_timeout_in_a_destructor_that_a_panic_runs() {
+    let _watchdog = common::watchdog();
+    quiet();
+    let unwinds = || {
+        // Looked at afterwards: what fails in there aborts.
+        let mut seen = None;
+        let payload = catch_unwind(AssertUnwindSafe(|| {
+            let _sleeps = OnDrop(|| {
+                let start = (Instant::now(), cpu_time());
+                let outcome = coro::timeout(SHORT, || coro::sleep(60 * SHORT));
+                seen = Some((outcome, start.0.elapsed(), cpu_time() - start.1));
+            });
+            planned("with a timeout in a destructor");
+        }));
+        assert!(is_planned(&*payload.map(drop).unwrap_err(), "with a timeout in a destructor"));
+        let (outcome, took, used) = seen.unwrap();
+        assert_eq!(outcome, Ok(()), "who returns has won");
+        assert!(took >= 60 * SHORT);
+        assert!(used < 4 * SHORT, "{used:?} of CPU time for one sleep");
+    };
+    unwinds();
+    common::on_workers(|runtime, _| runtime.go(unwinds).join().unwrap());
+}
+
+/// As above, with a timeout from outside that elapses in the destructor: it comes when the destructor
+/// and the panic are over.
+#[test]
+fn task_timeout_that_elapses_in_a_destructor_comes_after_the_panic() {
+    let _watchdog = common::watchdog();
+    quiet();
+    let unwinds = || {
+        let after = Counter::default();
+        let outcome = coro::timeout(SHORT, || {
+            let payload = catch_unwind(|| {
+                let _waits = OnDrop(|| coro::sleep(3 * SHORT));
+                planned("with a sleep in a destructor");
+            });
+            assert!(is_planned(&*payload.map(drop).unwrap_err(), "with a sleep in a destructor"));
+            after.add();
+            coro::sleep(LONG);
+        });
+        assert_eq!((outcome, after.get()), (Err(Elapsed), 1));
+    };
+    unwinds();
+    common::on_workers(|runtime, _| runtime.go(unwinds).join().unwrap());
+}
+
+/// A coroutine that is suspended in a destructor that a panic runs, until its gate is open.
+fn unwinding(runtime: &Runtime, gate: &Gate) -> JoinHandle<()> {
+    let (suspended, gate) = (Counter::default(), gate.clone());
+    let task = runtime.go({
+        let suspended = suspended.clone();
+        move || {
+            let _parks = OnDrop(|| {
+                suspended.add();
+                while !gate.is_open() {
+                    coro::park();
+                }
+            });
+            planned("a neighbour");
+        }
+    });
+    suspended.wait_for(1);
+    task
+}
+
+/// While a neighbour on the same worker is suspended in its unwinding, a timeout cannot unwind. It does
+/// when the neighbour is through; and to wait for that costs no CPU.
+#[test]
+fn task_timeout_beside_a_neighbour_that_unwinds() {
+    let _watchdog = common::watchdog();
+    quiet();
+    let runtime = common::runtime(1);
+    for wait in [|| coro::sleep(LONG), coro::park, || coro::wait(std::future::pending())] {
+        let gate = Gate::default();
+        let neighbour = unwinding(&runtime, &gate);
+        let (running, ended) = (Counter::default(), Counter::default());
+        let limited = runtime.go({
+            let (running, ended) = (running.clone(), ended.clone());
+            move || {
+                let start = cpu_time();
+                let outcome = coro::timeout(SHORT, || {
+                    running.add();
+                    loop {
+                        wait();
+                    }
+                });
+                ended.add();
+                (outcome, cpu_time() - start)
+            }
+        });
+        running.wait_for(1);
+        thread::sleep(60 * SHORT);
+        assert_eq!(ended.get(), 0, "nothing can be unwound yet");
+        gate.open();
+        neighbour.handle().unpark();
+        assert!(matches!(neighbour.join(), Err(JoinError::Panicked(_))));
+        let (outcome, used) = limited.join().unwrap();
+        assert_eq!(outcome, Err::<(), _>(Elapsed));
+        assert!(used < 4 * SHORT, "{used:?} of CPU time for a wait");
+    }
+}
+
+/// What cannot be unwound yet may suspend as often as it likes meanwhile: a note of it is made once.
+#[test]
+fn task_put_off_costs_no_memory() {
+    let _watchdog = common::watchdog();
+    const TEST: &str = "task_put_off_costs_no_memory";
+    const YIELDS: usize = 1_000_000;
+    for (case, cancel) in [("deadline", false), ("cancel", true)] {
+        if common::is_child(case) {
+            quiet();
+            let runtime = common::runtime(1);
+            let gate = Gate::default();
+            let neighbour = unwinding(&runtime, &gate);
+            let busy = runtime.go(move || {
+                if cancel {
+                    coro::current().unwrap().cancel();
+                }
+                let limit = if cancel { Duration::MAX } else { Duration::ZERO };
+                let mut grown = 0;
+                let outcome = coro::timeout(limit, || {
+                    let before = resident();
+                    (0..YIELDS).for_each(|_| coro::yield_now());
+                    grown = resident().saturating_sub(before);
+                });
+                assert_eq!(outcome, Ok(()), "put off to the end");
+                grown
+            });
+            let grown = busy.join().unwrap();
+            gate.open();
+            neighbour.handle().unpark();
+            assert!(matches!(neighbour.join(), Err(JoinError::Panicked(_))));
+            assert!(grown < 4096, "{grown} KiB for {YIELDS} suspensions");
+            return;
+        }
+    }
+    if common::child_case().is_none() {
+        for case in ["deadline", "cancel"] {
+            let output = common::child(TEST, case);
+            assert!(output.status.success(), "{case}: {}", common::stderr(&output));
+        }
+    }
+}
+
+type Shared = Coroutine<(), &'static str, Result<&'static str, Elapsed>>;
+
+thread_local! {
+    /// A coroutine made by hand that the tasks of one worker share.
+    static SHARED: RefCell<Option<Shared>> = const { RefCell::new(None) };
+}
+
+/// Makes the coroutine that the tasks of the runtime's only worker share.
+fn share<F>(runtime: &Runtime, f: F)
+where
+    F: FnOnce(&Yielder<(), &'static str>) -> Result<&'static str, Elapsed> + Send + 'static,
+{
+    let make = || SHARED.set(Some(Coroutine::new(64 * 1024, |yielder, ()| f(yielder)).unwrap()));
+    runtime.go(make).join().unwrap();
+}
+
+/// Resumes it in the calling task.
+fn resume() -> State<&'static str, Result<&'static str, Elapsed>> {
+    let mut shared = SHARED.take().unwrap();
+    let state = shared.resume(());
+    SHARED.set(Some(shared));
+    state
+}
+
+/// Begun under one task and over under another: a timeout belongs to the coroutine that it is in, not to
+/// the task that happened to resume it.
+#[test]
+fn task_timeout_that_changes_hands() {
+    let _watchdog = common::watchdog();
+    let runtime = common::runtime(1);
+    share(&runtime, |yielder| {
+        coro::timeout(SHORT, || {
+            yielder.suspend("first");
+            yielder.suspend("second");
+            coro::sleep(LONG);
+            "slept"
+        })
+    });
+    let first = runtime.go(|| {
+        let state = resume();
+        // The other one's limit is not ours: nothing unwinds us when it is past.
+        coro::sleep(2 * SHORT);
+        coro::yield_now();
+        state
+    });
+    assert_eq!(first.join().unwrap(), State::Yielded("first"));
+    // To suspend itself by hand is no suspension of a task, so nothing is unwound there.
+    assert_eq!(runtime.go(resume).join().unwrap(), State::Yielded("second"));
+    let third = runtime.go(|| coro::timeout(LONG, resume));
+    assert_eq!(third.join().unwrap(), Ok(State::Done(Err(Elapsed))));
+}
+
+/// The limit of whoever resumes it counts while it does, and no longer.
+#[test]
+fn task_timeout_of_the_one_that_resumes() {
+    let _watchdog = common::watchdog();
+    let runtime = common::runtime(1);
+    share(&runtime, |yielder| {
+        coro::timeout(LONG, || {
+            yielder.suspend("in time");
+            coro::sleep(3 * SHORT);
+            yielder.suspend("slept on");
+            coro::sleep(LONG);
+            "never"
+        })
+    });
+    let in_time = runtime.go(|| coro::timeout(SHORT, resume));
+    assert_eq!(in_time.join().unwrap(), Ok(State::Yielded("in time")));
+    let slept_on = runtime.go(resume);
+    assert_eq!(slept_on.join().unwrap(), State::Yielded("slept on"));
+    let unwound = runtime.go(|| {
+        coro::timeout(SHORT, || {
+            let mut shared = SHARED.take().unwrap();
+            shared.resume(())
+        })
+    });
+    assert_eq!(unwound.join().unwrap(), Err(Elapsed));
+}
+
+/// A coroutine made by hand that resumes another, each with a limit, under a task with a limit: each
+/// of the three may be the one that is due.
+#[test]
+fn task_timeout_through_coroutines_made_by_hand() {
+    let _watchdog = common::watchdog();
+    const WHO: [&str; 3] = ["the task", "the outer", "the inner"];
+    fn limited(who: usize, due: usize, f: impl FnOnce() -> &'static str) -> &'static str {
+        let limit = if who == due { SHORT } else { LONG };
+        coro::timeout(limit, f).unwrap_or(WHO[who])
+    }
+    fn by_hand(f: impl FnOnce() -> &'static str + 'static) -> &'static str {
+        match Coroutine::<(), (), _>::new(64 * 1024, |_, ()| f()).unwrap().resume(()) {
+            State::Done(who) => who,
+            State::Yielded(()) => unreachable!(),
+        }
+    }
+    let nested = || {
+        for due in 0..3 {
+            let who = limited(0, due, || {
+                by_hand(move || {
+                    limited(1, due, || {
+                        by_hand(move || {
+                            limited(2, due, || {
+                                coro::sleep(LONG);
+                                "nobody"
+                            })
+                        })
+                    })
+                })
+            });
+            assert_eq!(who, WHO[due]);
+        }
+    };
+    nested();
+    common::on_workers(|runtime, _| runtime.go(nested).join().unwrap());
+}
+
+/// Dropped inside of its timeout, and inside of a timeout of the one that drops it.
+#[test]
+fn task_timeout_in_a_coroutine_that_is_dropped() {
+    let _watchdog = common::watchdog();
+    let runtime = common::runtime(1);
+    let dropped = Counter::default();
+    for limit in [Duration::ZERO, LONG, Duration::MAX] {
+        share(&runtime, {
+            let local = dropped.on_drop();
+            move |yielder| {
+                coro::timeout(limit, || {
+                    let _local = local;
+                    yielder.suspend("suspended")
+                })
+                .map(|()| "never")
+            }
+        });
+        runtime.go(resume).join().unwrap();
+        let dropper = runtime.go(|| {
+            let outcome = coro::timeout(LONG, || drop(SHARED.take()));
+            coro::yield_now();
+            outcome
+        });
+        assert_eq!(dropper.join().unwrap(), Ok(()));
+    }
+    assert_eq!(dropped.get(), 3);
+}
+
+/// A stack that is not ours.
+struct Foreign(Box<[u128]>);
+
+impl Foreign {
+    fn new() -> Foreign {
+        Foreign(vec![0; 16 * 1024].into_boxed_slice())
+    }
+
+    fn pointer(&self, end: usize) -> StackPointer {
+        NonZeroUsize::new(self.0[end..].as_ptr().expose_provenance()).unwrap()
+    }
+}
+
+// SAFETY: 256 KiB that the box keeps where they are, aligned to 16; what runs there goes nowhere deep.
+unsafe impl Stack for Foreign {
+    fn base(&self) -> StackPointer {
+        self.pointer(self.0.len())
+    }
+
+    fn limit(&self) -> StackPointer {
+        self.pointer(0)
+    }
+}
+
+type ForeignCoroutine = corosensei::Coroutine<(), (), Result<u32, Elapsed>, Foreign>;
+
+/// Suspends itself `depth` times, each time within one timeout more, and then leaves them one by one.
+fn foreign(depth: u32) -> ForeignCoroutine {
+    fn nest(
+        yielder: &corosensei::Yielder<(), ()>,
+        depth: u32,
+        left: &mut u32,
+    ) -> Result<u32, Elapsed> {
+        if depth > 0 {
+            coro::timeout(LONG, || {
+                yielder.suspend(());
+                nest(yielder, depth - 1, left)
+            })??;
+            *left += 1;
+            yielder.suspend(());
+        }
+        Ok(*left)
+    }
+    ForeignCoroutine::with_stack(Foreign::new(), move |yielder, ()| nest(yielder, depth, &mut 0))
+}
+
+/// Coroutines of another library share the chain of their thread. They enter and leave their timeouts in
+/// an order of their own, between those of the thread, and the chain holds what is in force and no more.
+#[test]
+fn task_timeout_on_foreign_stacks_in_any_order() {
+    let _watchdog = common::watchdog();
+    fn interleave(seed: u64) {
+        let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let mut next = |below: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random as usize % below
+        };
+        let mut live: Vec<(u32, ForeignCoroutine)> =
+            (0..6).map(|depth| (depth, foreign(depth))).collect();
+        while !live.is_empty() {
+            let place = next(live.len());
+            let (depth, coroutine) = &mut live[place];
+            let resumed = match next(3) {
+                0 => coro::timeout(LONG, || coroutine.resume(())).unwrap(),
+                1 => coro::timeout(Duration::MAX, || coroutine.resume(())).unwrap(),
+                _ => coroutine.resume(()),
+            };
+            if let CoroutineResult::Return(left) = resumed {
+                assert_eq!(left, Ok(*depth));
+                live.swap_remove(place);
+            }
+            // One of the thread's own, which is the only one that can be due.
+            if next(8) == 0 {
+                assert_eq!(coro::timeout(Duration::ZERO, coro::park), Err(Elapsed));
+            }
+        }
+        // Nothing is left in force.
+        coro::yield_now();
+        coro::sleep(Duration::from_micros(1));
+        assert_eq!(coro::timeout(Duration::from_micros(1), || coro::sleep(LONG)), Err(Elapsed));
+    }
+    (1..200).for_each(interleave);
+    // On a worker the thread's chain is not that of the task that is in between.
+    common::on_workers(|runtime, _| {
+        let tasks: Vec<_> = (1..40)
+            .map(|seed| {
+                runtime.go(move || {
+                    interleave(seed);
+                    coro::yield_now();
+                    coro::timeout(Duration::from_micros(1), || coro::sleep(LONG)).unwrap_err();
+                })
+            })
+            .collect();
+        tasks.into_iter().for_each(|task| task.join().unwrap());
+    });
+}
+
+/// The thread's timeout reaches into a coroutine of another library that it resumes.
+#[test]
+fn task_timeout_around_a_foreign_coroutine() {
+    let _watchdog = common::watchdog();
+    let within = || {
+        let outcome = coro::timeout(SHORT, || {
+            let run = |_: &corosensei::Yielder<(), ()>, ()| {
+                // Caught here, for nothing may unwind out of this stack.
+                let caught = catch_unwind(|| coro::sleep(LONG));
+                caught.err().map(|_| 1).ok_or(Elapsed)
+            };
+            match ForeignCoroutine::with_stack(Foreign::new(), run).resume(()) {
+                CoroutineResult::Return(outcome) => outcome,
+                CoroutineResult::Yield(()) => unreachable!(),
+            }
+        });
+        assert_eq!(outcome, Ok(Ok(1)), "swallowed inside, and so over");
+        coro::yield_now();
+    };
+    within();
+    common::on_workers(|runtime, _| {
+        // Off the task's own stack there is no task, so its deadline does not count.
+        let nested = runtime.go(|| {
+            let run = |_: &corosensei::Yielder<(), ()>, ()| {
+                assert!(coro::current().is_none());
+                Ok(1)
+            };
+            match ForeignCoroutine::with_stack(Foreign::new(), run).resume(()) {
+                CoroutineResult::Return(outcome) => outcome,
+                CoroutineResult::Yield(()) => unreachable!(),
+            }
+        });
+        assert_eq!(nested.join().unwrap(), Ok(1));
+    });
+}
