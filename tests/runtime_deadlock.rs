@@ -157,7 +157,7 @@ fn default_runtime() {
 
 fn a_timer() {
     let runtime = common::runtime(2);
-    let parked = runtime.go(|| coro::park());
+    let parked = runtime.go(coro::park);
     let handle = parked.handle();
     runtime.go(move || {
         coro::sleep(20 * SHORT);
@@ -171,7 +171,7 @@ fn a_timer() {
 /// A thread that waits until all are asleep, and then wakes one.
 fn a_thread() {
     let runtime = common::runtime(2);
-    let parked = runtime.go(|| coro::park());
+    let parked = runtime.go(coro::park);
     let handle = parked.handle();
     let waker = thread::spawn(move || {
         while threads_asleep() < 3 {
@@ -194,7 +194,7 @@ fn threads_asleep() -> usize {
 /// The thread that joins has a limit, and wakes the others when that is over.
 fn a_timeout_around_the_join() {
     let runtime = common::runtime(2);
-    let parked = runtime.go(|| coro::park());
+    let parked = runtime.go(coro::park);
     let handle = parked.handle();
     coro::timeout(20 * SHORT, || parked.join()).unwrap_err();
     handle.unpark();
@@ -205,7 +205,7 @@ fn a_timeout_around_the_join() {
     runtime.shutdown();
     drop(runtime);
     let later = common::runtime(1);
-    let parked = later.go(|| coro::park());
+    let parked = later.go(coro::park);
     let handle = parked.handle();
     later.go(move || {
         coro::sleep(SHORT);
@@ -216,7 +216,7 @@ fn a_timeout_around_the_join() {
 
 fn two_runtimes() {
     let (first, second) = (common::runtime(1), common::runtime(1));
-    let parked = first.go(|| coro::park());
+    let parked = first.go(coro::park);
     let handle = parked.handle();
     second.go(move || {
         coro::sleep(20 * SHORT);

@@ -288,7 +288,7 @@ fn task_timeout_through_coroutines_made_by_hand() {
         }
     }
     let nested = || {
-        for due in 0..3 {
+        for (due, expected) in WHO.into_iter().enumerate() {
             let who = limited(0, due, || {
                 by_hand(move || {
                     limited(1, due, || {
@@ -301,7 +301,7 @@ fn task_timeout_through_coroutines_made_by_hand() {
                     })
                 })
             });
-            assert_eq!(who, WHO[due]);
+            assert_eq!(who, expected);
         }
     };
     nested();

@@ -208,6 +208,9 @@ impl Block {
         let before = self.waiter.write(|cell| std::mem::replace(cell, waiter));
         let registered = self.state().set_waiter(also);
         drop(before);
+        if !registered {
+            self.waiter.write(|cell| *cell = Waiter::Nobody);
+        }
         registered
     }
 
