@@ -20,7 +20,7 @@ fn task_blocking_borrows_and_gives() {
     let _watchdog = common::watchdog();
     let check = |elsewhere: bool| {
         let here = thread::current().id();
-        let words = vec![String::from("to"), String::from("be")];
+        let words = [String::from("to"), String::from("be")];
         let mut count = 0;
         let (longest, there) = coro::blocking(|| {
             count += words.len();

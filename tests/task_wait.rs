@@ -124,7 +124,8 @@ fn task_wait_woken_while_it_is_polled() {
                     return Poll::Ready(());
                 }
                 (0..wakes).for_each(|_| context.waker().wake_by_ref());
-                context.waker().clone().wake();
+                let waker = context.waker().clone();
+                waker.wake();
                 Poll::Pending
             }));
             assert_eq!(polls, 11);
