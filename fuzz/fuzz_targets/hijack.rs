@@ -1,0 +1,231 @@
+#![no_main]
+//! Programs over several raw coroutines, against a model that knows at every step where each return
+//! address points, what is stored, and what must go next.
+//!
+//! A coroutine's body plays steps until one of them suspends, ends or panics it. A step may resume
+//! another coroutine, which then plays; so may a handler, in the middle of a cleanup, and the `Drop` of a
+//! value, in the middle of an unwinding. The calling thread has a store too, and is emptied by `unload`.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use coro::inspect;
+use coro::raw::{Coroutine, State, Yielder};
+use goexit_fuzz::harness::{self, Input};
+use goexit_fuzz::op::{Mood, Op, Program};
+use goexit_fuzz::planned::{self, Planned, attempt};
+use goexit_fuzz::play::{self, Host, Player};
+use goexit_fuzz::token::Captured;
+use goexit_fuzz::world;
+use libfuzzer_sys::fuzz_target;
+
+/// How often a coroutine that is dropped is unwound; one that has swallowed all of these is leaked.
+const UNWINDINGS: u8 = 16;
+
+/// So many stacks may be leaked in a process. After that no coroutine swallows anything.
+const LEAKS: u32 = 2000;
+
+/// The sizes of stacks. AddressSanitizer makes frames large, so the small classes are `region`'s.
+const SIZES: [usize; 4] = [128 << 10, 256 << 10, 512 << 10, 1 << 20];
+
+type Raw = Coroutine<u32, u32, u32>;
+
+/// What goes in and out of one coroutine, told beside the switch.
+#[derive(Default)]
+struct Said {
+    input: Cell<u32>,
+    output: Cell<u32>,
+    /// How many unwindings it still swallows.
+    swallows: Cell<u8>,
+}
+
+/// A coroutine that nobody is running.
+struct Idle {
+    raw: Raw,
+    owner: usize,
+    said: Rc<Said>,
+    started: bool,
+    /// Its stack, once it has started.
+    bounds: Rc<Cell<(usize, usize)>>,
+}
+
+enum Place {
+    Empty,
+    Running,
+    Idle(Idle),
+}
+
+thread_local! {
+    static PLACES: RefCell<[Place; 8]> = const { RefCell::new([const { Place::Empty }; 8]) };
+}
+
+static LEAKED: AtomicU32 = AtomicU32::new(0);
+
+fn swap(place: u8, with: Place) -> Place {
+    PLACES.with_borrow_mut(|places| std::mem::replace(&mut places[usize::from(place)], with))
+}
+
+/// A number that was not said before.
+fn fresh() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Tells the model that a function is over. Declared first in it, so dropped last.
+struct Function;
+
+impl Drop for Function {
+    fn drop(&mut self) {
+        world::end_function();
+    }
+}
+
+unsafe extern "C" {
+    /// Has LeakSanitizer take what lies here for alive, and all that it points to.
+    fn __lsan_register_root_region(start: *const u8, size: usize);
+}
+
+fn create(place: u8, swallows: u8) {
+    let Place::Empty = swap(place, Place::Running) else { unreachable!("looked at before") };
+    let owner = world::introduce();
+    let said = Rc::new(Said::default());
+    if LEAKED.load(Ordering::Relaxed) < LEAKS {
+        said.swallows.set(swallows);
+    }
+    let bounds = Rc::new(Cell::new((0, 0)));
+    let captured = Captured::new(owner, if place == 7 { Mood::Plays(1) } else { Mood::Calm });
+    let size = SIZES[usize::from(place) % SIZES.len()];
+    let raw = Coroutine::new(size, body(owner, Rc::clone(&said), Rc::clone(&bounds), captured));
+    let raw = raw.expect("a stack for each place");
+    swap(place, Place::Idle(Idle { raw, owner, said, started: false, bounds }));
+}
+
+/// The function of a coroutine.
+fn body(
+    owner: usize,
+    said: Rc<Said>,
+    bounds: Rc<Cell<(usize, usize)>>,
+    captured: Captured,
+) -> impl FnOnce(&Yielder<u32, u32>, u32) -> u32 {
+    move |yielder, input| {
+        world::settle_in(owner);
+        let _end = Function;
+        let _captured = captured;
+        let stack = inspect::stack_bounds().expect("a coroutine has a stack");
+        bounds.set((stack.start, stack.end));
+        assert_eq!(input, said.input.get());
+        world::check();
+        let suspend = || {
+            loop {
+                said.output.set(fresh());
+                let resumed = catch_unwind(AssertUnwindSafe(|| yielder.suspend(said.output.get())));
+                match resumed {
+                    Ok(input) => return assert_eq!(input, said.input.get()),
+                    Err(unwinding) if said.swallows.get() == 0 => resume_unwind(unwinding),
+                    Err(_) => said.swallows.set(said.swallows.get() - 1),
+                }
+            }
+        };
+        Player::new(&suspend).all(|| planned::panic_here());
+        said.output.set(fresh());
+        said.output.get()
+    }
+}
+
+fn resume(place: u8, idle: Idle) {
+    let Idle { mut raw, owner, said, bounds, .. } = idle;
+    let was_done = raw.is_done();
+    let input = fresh();
+    said.input.set(input);
+    match catch_unwind(AssertUnwindSafe(|| raw.resume(input))) {
+        Ok(State::Yielded(output)) => {
+            assert!(!was_done && !raw.is_done());
+            assert_eq!(output, said.output.get());
+        }
+        Ok(State::Done(output)) => {
+            assert!(!was_done && raw.is_done());
+            assert_eq!(output, said.output.get());
+            world::close(owner);
+        }
+        Err(payload) if was_done => {
+            let refusal = payload.downcast_ref::<&str>().expect("a message");
+            assert_eq!(*refusal, "a coroutine was resumed after its end");
+        }
+        Err(payload) => {
+            assert!(payload.is::<Planned>() && raw.is_done(), "no other panic is in a body");
+            planned::swallow(payload);
+            world::close(owner);
+        }
+    }
+    swap(place, Place::Idle(Idle { raw, owner, said, started: true, bounds }));
+}
+
+fn drop_idle(idle: Idle) {
+    let Idle { raw, owner, said, started, bounds } = idle;
+    if raw.is_done() {
+        return;
+    }
+    let swallows = said.swallows.get();
+    let leaks = started && (swallows >= UNWINDINGS || (swallows > 0 && thread::panicking()));
+    // A closure that never ran is dropped here, and what it has captured may panic.
+    attempt(|| drop(raw));
+    if leaks {
+        LEAKED.fetch_add(1, Ordering::Relaxed);
+        let (start, end) = bounds.get();
+        // SAFETY: a stack that is leaked stays mapped and is nobody's any more.
+        unsafe { __lsan_register_root_region(start as *const u8, end - start) };
+        world::leak(owner);
+    } else {
+        world::close(owner);
+    }
+}
+
+fn act(op: Op) {
+    match op {
+        Op::Create(place, swallows) => match swap(place, Place::Running) {
+            Place::Empty => {
+                swap(place, Place::Empty);
+                create(place, swallows);
+            }
+            other => drop(swap(place, other)),
+        },
+        Op::Resume(place) => match swap(place, Place::Running) {
+            Place::Idle(idle) => resume(place, idle),
+            other => drop(swap(place, other)),
+        },
+        Op::Drop(place) => match swap(place, Place::Running) {
+            Place::Idle(idle) => {
+                swap(place, Place::Empty);
+                drop_idle(idle);
+            }
+            other => drop(swap(place, other)),
+        },
+        _ => {}
+    }
+}
+
+fn init() {
+    harness::init();
+    play::set_host(Host { suspend: || (), act });
+}
+
+fuzz_target!(init: init(), |program: Program| {
+    let _input = Input::begin();
+    let stacks = inspect::metrics().stacks_in_use;
+    let leaked = LEAKED.load(Ordering::Relaxed);
+    world::begin(&program, true);
+    while world::goes_on() {
+        Player::new(&|| ()).all(|| ());
+    }
+    for place in 0..8 {
+        act(Op::Drop(place));
+    }
+    while play::unkeep() {}
+    play::unload();
+    world::end();
+    let leaked = u64::from(LEAKED.load(Ordering::Relaxed) - leaked);
+    assert_eq!(inspect::metrics().stacks_in_use, stacks + leaked, "each stack goes back");
+});

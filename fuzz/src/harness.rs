@@ -1,0 +1,87 @@
+//! What every target does at its start, and around each input: a watchdog against hangs, a panic hook
+//! that lets the library's documented panics pass, and the sanitizer's options.
+
+use std::ffi::c_char;
+use std::panic;
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use coro::inspect;
+
+/// How long one input may take. Normally it is a millisecond.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Panics that the library's documentation announces, and that programs provoke.
+const DOCUMENTED: [&str; 2] =
+    ["a coroutine was resumed after its end", "a coroutine of this scope panicked"];
+
+/// The input that is being run, counted from 1; 0 while none is.
+static RUNNING: AtomicU64 = AtomicU64::new(0);
+
+/// To be called once, before the first input.
+pub fn init() {
+    let aborting = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let message = info.payload_as_str().unwrap_or_default();
+        if !DOCUMENTED.contains(&message) {
+            aborting(info);
+        }
+    }));
+    thread::Builder::new().name("watchdog".into()).spawn(watch).expect("a thread for the watchdog");
+}
+
+/// An input that is being run, until it is dropped.
+pub struct Input(());
+
+impl Input {
+    /// Begins with an input.
+    #[must_use]
+    pub fn begin() -> Input {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        RUNNING.store(COUNT.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+        Input(())
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        RUNNING.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Waits until no stack carries a coroutine, and every worker is back on its own.
+///
+/// A task is done, and joined, a moment before its worker has left its stack. LeakSanitizer, which may look
+/// after each input, takes the stack that a thread is on for all there is of that thread.
+pub fn settle() {
+    while inspect::metrics().stacks_in_use > 0 || inspect::metrics().live > 0 {
+        thread::yield_now();
+    }
+}
+
+/// Aborts when one input runs for longer than [`LIMIT`]. A clock is what a watchdog is about, so this is
+/// the one place that sleeps.
+fn watch() {
+    let mut seen = (0, Instant::now());
+    loop {
+        thread::sleep(Duration::from_millis(500));
+        let running = RUNNING.load(Ordering::Relaxed);
+        if running != seen.0 {
+            seen = (running, Instant::now());
+        } else if running != 0 && seen.1.elapsed() > LIMIT {
+            eprintln!("input {running} hangs: {:?}", inspect::metrics());
+            process::abort();
+        }
+    }
+}
+
+/// Asked by AddressSanitizer at its start; what `ASAN_OPTIONS` says has precedence.
+///
+/// With detection of use after return, each coroutine gets a faked stack beside its own. To have it taken
+/// down, the last switch from a coroutine has to say that it is the last, and corosensei's does not.
+#[unsafe(no_mangle)]
+pub extern "C" fn __asan_default_options() -> *const c_char {
+    c"detect_stack_use_after_return=0:allocator_may_return_null=1".as_ptr()
+}
