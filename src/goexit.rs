@@ -201,10 +201,10 @@ impl Record {
 /// jump to wherever that word points.
 #[cold]
 fn corrupted(record: &Record, word: usize) -> ! {
-    eprintln!(
+    crate::report::tell(format_args!(
         "coroutine {}: its return address was overwritten (found {word:#x}); the stack is corrupt",
         record.id()
-    );
+    ));
     std::process::abort()
 }
 

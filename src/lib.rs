@@ -12,6 +12,7 @@ mod join_set;
 mod locals;
 mod primitives;
 mod record;
+mod report;
 mod runtime;
 mod stack;
 mod task;

@@ -258,6 +258,25 @@ fn task_timeout_that_is_swallowed_between_two() {
     });
 }
 
+/// Both are due and the outer one takes it: what swallows that is not unwound a second time for the inner.
+#[test]
+fn task_timeout_that_is_swallowed_within_two() {
+    let _watchdog = common::watchdog();
+    everywhere(|| {
+        let outcome = coro::timeout(Duration::from_micros(1), || {
+            coro::timeout(Duration::from_micros(2), || {
+                let start = Instant::now();
+                while start.elapsed() < Duration::from_micros(10) {}
+                catch_unwind(coro::park).unwrap_err();
+                coro::yield_now();
+                coro::sleep(Duration::from_micros(50));
+                "went on"
+            })
+        });
+        assert_eq!(outcome, Ok(Ok("went on")));
+    });
+}
+
 /// A payload that was kept is nobody's when it is thrown again, though a later timeout may lie at the
 /// very address of the one it was for.
 #[test]

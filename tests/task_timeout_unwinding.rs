@@ -304,8 +304,22 @@ fn task_timeout_through_coroutines_made_by_hand() {
             assert_eq!(who, expected);
         }
     };
-    nested();
-    common::on_workers(|runtime, _| runtime.go(nested).join().unwrap());
+    // And where those made by hand have no limit of their own.
+    let bare = || {
+        let outcome = coro::timeout(SHORT, || {
+            by_hand(|| {
+                by_hand(|| {
+                    coro::sleep(LONG);
+                    "nobody"
+                })
+            })
+        });
+        assert_eq!(outcome, Err(Elapsed));
+    };
+    for check in [nested as fn(), bare] {
+        check();
+        common::on_workers(|runtime, _| runtime.go(check).join().unwrap());
+    }
 }
 
 /// Dropped inside of its timeout, and inside of a timeout of the one that drops it.

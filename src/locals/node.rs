@@ -349,7 +349,7 @@ fn free(node: NonNull<Header>) {
 /// Only `mem::forget` in a loop gets here. To go on would free what is in use.
 #[cold]
 fn too_many() -> ! {
-    eprintln!("coro: a stored value has more than {} owners", u32::MAX);
+    crate::report::tell(format_args!("coro: a stored value has more than {} owners", u32::MAX));
     std::process::abort()
 }
 

@@ -12,11 +12,11 @@
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Mutex, OnceLock, PoisonError, Weak};
 
 use super::shared::Shared;
+use crate::report;
 use crate::task::{self, Described, Started, TaskRef};
 
 /// What is kept where the report was asked for.
@@ -114,8 +114,7 @@ pub(super) fn write_down(tasks: &[Started]) {
     if report.missing == 0 {
         let text = std::mem::take(&mut report.text);
         drop(report);
-        // Nobody may be there to read it, which is no reason to panic.
-        let _ = io::stderr().write_all(text.as_bytes());
+        report::tell(format_args!("{}", text.trim_end()));
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Shared {
     /// The other ends of the workers' fresh queues.
     pub(super) stealers: Box<[Stealer<TaskRef>]>,
     pub(super) remotes: Box<[&'static Remote]>,
+    /// The workers that have ended with nothing left: their remotes may be others' by now.
+    pub(super) gone: Box<[AtomicBool]>,
     pub(super) idle: Idle,
     /// The runtime shuts down: what lives is cancelled, what is spawned is dropped unrun.
     pub(super) closing: AtomicBool,
@@ -111,8 +113,14 @@ impl Shared {
     /// How many tasks were spawned and have not ended.
     pub(super) fn alive(&self) -> usize {
         let fresh: usize = self.stealers.iter().map(Stealer::len).sum();
-        let started: u64 = self.remotes.iter().map(|remote| remote.counters().alive()).sum();
+        let started: u64 = self.present().map(|remote| remote.counters().alive()).sum();
         self.injector.len() + fresh + started as usize
+    }
+
+    /// The remotes that are this runtime's still.
+    pub(super) fn present(&self) -> impl Iterator<Item = &'static Remote> {
+        let remotes = self.remotes.iter().zip(&self.gone);
+        remotes.filter(|(_, gone)| !gone.load(Ordering::Acquire)).map(|(remote, _)| *remote)
     }
 
     /// Whether a fresh task is waiting anywhere.

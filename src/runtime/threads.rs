@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::panic::Location;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -192,12 +193,12 @@ impl Runtime {
     /// Leaves the threads that do not end to themselves, and tells which coroutines hold them.
     fn give_up(&self, waited: Duration) {
         lock(&self.threads).clear();
-        for remote in &self.shared.remotes {
+        for remote in self.shared.present() {
             if let Some(running) = remote.running().get() {
-                eprintln!(
+                crate::report::tell(format_args!(
                     "coro: {running} was cancelled {waited:?} ago and has not suspended since; it is \
                      left alone"
-                );
+                ));
             }
         }
     }
@@ -215,6 +216,7 @@ impl Runtime {
             injector: Injector::new(),
             stealers: queues.iter().map(deque::Worker::stealer).collect(),
             remotes: (0..workers).map(|_| Remote::acquire()).collect(),
+            gone: (0..workers).map(|_| AtomicBool::new(false)).collect(),
             idle: Idle::new(),
             closing: false.into(),
             class: options.class,
@@ -254,12 +256,14 @@ impl Runtime {
             thread::Builder::new().name(format!("{thread_name}-{index}")).spawn(move || {
                 if let Err(error) = prepare_thread() {
                     // Without it an overflow dies by a plain SIGSEGV; all else works.
-                    eprintln!("coro: no alternate signal stack: {error}");
+                    crate::report::tell(format_args!("coro: no alternate signal stack: {error}"));
                 }
                 let worker = Worker::new(Arc::clone(&shared), index, queue);
                 let all_ended = worker.run();
                 drop(worker);
                 if all_ended {
+                    // Release: whoever sees it counts no stranger's coroutines.
+                    shared.gone[index].store(true, Ordering::Release);
                     shared.remotes[index].release();
                 }
                 shared.exits.one_has_ended();

@@ -6,13 +6,14 @@
 //! still while it runs something is stuck.
 
 use std::collections::HashSet;
-use std::io::{self, Write as _};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::shared::Shared;
+use crate::report;
 
 /// See the module's documentation.
 pub(super) struct Monitor {
@@ -63,11 +64,9 @@ fn watch(shared: &Shared, limit: Duration, stopped: &AtomicBool) {
             }
             let held = seen.since.elapsed();
             if held >= limit && reported.insert(task.location) {
-                // Nobody may be there to read it, which is no reason to panic.
-                let _ = writeln!(
-                    io::stderr(),
+                report::tell(format_args!(
                     "coro: {task} has held its worker for {held:.0?} without suspending"
-                );
+                ));
             }
         }
     }

@@ -352,7 +352,9 @@ impl Worker {
     fn take_scarce(&self, class: Class, error: io::Error) -> io::Result<Slot> {
         static REPORT: Once = Once::new();
         REPORT.call_once(|| {
-            eprintln!("coro: {error}; coroutines that have not started wait until a stack is free");
+            crate::report::tell(format_args!(
+                "coro: {error}; coroutines that have not started wait until a stack is free"
+            ));
         });
         if shortage::announce() {
             self.reclaimed.set(RECLAIM.fetch_add(1, Ordering::Relaxed) + 1);
@@ -373,11 +375,11 @@ impl Worker {
     #[cold]
     fn give_up_tasks(&self) {
         for task in self.started.borrow().iter() {
-            eprintln!(
+            crate::report::tell(format_args!(
                 "coro: {} was cancelled and goes on waiting for {}; it is left alone",
                 Described::of(task),
                 task.waiting()
-            );
+            ));
         }
     }
 }
