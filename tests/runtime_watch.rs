@@ -347,3 +347,32 @@ fn runtime_watch_outlives_a_closed_stderr() {
     let status = child.wait().unwrap();
     assert!(status.success(), "{status}");
 }
+
+/// Whoever ends a runtime may hold stderr's lock, for which a report would wait.
+#[test]
+fn runtime_watch_while_stderr_is_locked() {
+    let _watchdog = common::watchdog();
+    const TEST: &str = "runtime_watch_while_stderr_is_locked";
+    if common::is_child("locked") {
+        // A watchdog would have to wait for the lock as well.
+        // SAFETY: a system call that touches no memory.
+        unsafe { libc::alarm(20) };
+        let runtime = watching(1);
+        let (begun, gate) = (Counter::default(), Gate::default());
+        let stderr = io::stderr().lock();
+        let holds = runtime.go({
+            let (begun, gate) = (begun.clone(), gate.clone());
+            move || hold(&begun, &gate)
+        });
+        begun.wait_for(1);
+        std::thread::sleep(10 * LIMIT);
+        gate.open();
+        holds.join().unwrap();
+        runtime.shutdown();
+        drop(stderr);
+        return;
+    }
+    let output = common::child(TEST, "locked");
+    assert!(output.status.success(), "{}", output.status);
+    assert_eq!(common::stderr(&output).matches(" has held its worker for ").count(), 1);
+}
