@@ -81,7 +81,10 @@ fn watch() {
 ///
 /// With detection of use after return, each coroutine gets a faked stack beside its own. To have it taken
 /// down, the last switch from a coroutine has to say that it is the last, and corosensei's does not.
+///
+/// The sanitizer gives each thread an alternate signal stack, and at the thread's end unmaps the one that is
+/// in force then. A worker's is the library's by that time, so the sanitizer's own would stay for ever.
 #[unsafe(no_mangle)]
 pub extern "C" fn __asan_default_options() -> *const c_char {
-    c"detect_stack_use_after_return=0:allocator_may_return_null=1".as_ptr()
+    c"detect_stack_use_after_return=0:use_sigaltstack=0".as_ptr()
 }

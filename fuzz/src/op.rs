@@ -1,7 +1,7 @@
 //! Programs: lists of steps of two bytes, what to do and with what.
 //!
 //! The format is written out here by hand rather than derived, so that it stays as it is when a step is
-//! added, and so that a dictionary can name steps ([`steps.dict`](../../steps.dict)). The first byte of an
+//! added, and so that a dictionary can name steps (`steps.dict`). The first byte of an
 //! input is the program's mode, which each target reads in its own way.
 
 use arbitrary::{Arbitrary, Result, Unstructured};

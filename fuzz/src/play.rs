@@ -63,11 +63,6 @@ pub fn call_back(steps: u8) {
     Player::new(&host().suspend).few(steps);
 }
 
-/// What holds at every moment.
-pub fn check() {
-    world::check();
-}
-
 impl<'a> Player<'a> {
     /// Nothing is played yet.
     pub fn new(suspend: &'a dyn Fn()) -> Player<'a> {

@@ -1,5 +1,5 @@
-//! What programs store: values, handlers and keys that report to the [`world`], and
-//! then do what they are in the mood for.
+//! What programs store: values, handlers and keys that report to the [`world`], and then do what they
+//! are in the mood for.
 
 use std::hash::{Hash, Hasher};
 
@@ -80,7 +80,7 @@ impl Handler {
     pub fn run(mut self, explosive: bool) {
         self.1 = true;
         let mood = world::runs(self.0);
-        play::check();
+        world::check();
         if explosive {
             planned::panic_explosively_if_allowed();
         }

@@ -1,7 +1,7 @@
 //! Programs for tasks: trees of bodies, each with steps and an end.
 //!
-//! A program is read byte by byte, so that every input is one. What is nested deeper than [`DEEPEST`], or
-//! comes after [`MOST`] bodies, is left out.
+//! A program is read byte by byte, so that every input is one. What is nested too deep, or comes after too
+//! many bodies, is left out.
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 

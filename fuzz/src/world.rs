@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use coro::Handle;
 use coro::inspect::{self, ExitTarget};
 use coro::tls::{self, Id};
 
@@ -50,6 +51,8 @@ struct Owner {
     place: usize,
     depth: u32,
     leaked: bool,
+    /// Of a task: it ends a moment before whoever joins it says so.
+    task: Option<Handle>,
 }
 
 struct World {
@@ -96,6 +99,13 @@ impl World {
     fn split(&mut self, owner: usize) -> (&mut Store, impl Fn(u32) -> bool + '_) {
         let tokens = &self.tokens;
         (&mut self.owners[owner].store, |number| tokens[number as usize].held > 0)
+    }
+
+    fn close(&mut self, owner: usize) {
+        if self.exact && self.owners[owner].store.phase() != Phase::Closed {
+            let (store, is_held) = self.split(owner);
+            store.close(is_held);
+        }
     }
 }
 
@@ -147,7 +157,8 @@ pub fn is_exact() -> bool {
 /// A new owner, which has not begun.
 pub fn introduce() -> usize {
     let mut world = world();
-    let owner = Owner { store: Store::default(), id: None, place: 0, depth: 0, leaked: false };
+    let owner =
+        Owner { store: Store::default(), id: None, place: 0, depth: 0, leaked: false, task: None };
     world.owners.push(owner);
     world.owners.len() - 1
 }
@@ -156,7 +167,9 @@ pub fn introduce() -> usize {
 pub fn settle_in(owner: usize) {
     let here = 0u8;
     let (id, record) = (tls::id(), record());
+    let task = coro::current();
     let mut world = world();
+    world.owners[owner].task = task;
     world.records.insert(record, owner);
     world.owners[owner].place = if record == 0 { 0 } else { &raw const here as usize };
     world.owners[owner].id = Some(id);
@@ -189,10 +202,7 @@ pub fn end_function() {
 /// The owner's cleanup is over. It will not run again.
 pub fn close(owner: usize) {
     let mut world = world();
-    if world.exact {
-        let (store, is_held) = world.split(owner);
-        store.close(is_held);
-    }
+    world.close(owner);
     world.records.retain(|_, other| *other != owner);
 }
 
@@ -312,10 +322,14 @@ pub fn hold(number: u32) {
 pub fn let_go(number: u32) {
     let record = record();
     let mut world = world();
+    let owner = world.tokens[number as usize].owner;
+    if world.owners[owner].task.as_ref().is_some_and(Handle::is_finished) {
+        // While this one is held: it may be what the owner's cleanup has left.
+        world.close(owner);
+    }
     let token = &mut world.tokens[number as usize];
     token.held -= 1;
     let orphan = token.held == 0;
-    let owner = token.owner;
     if world.exact && orphan && !world.owners[owner].store.has(number) {
         let here = world.here(record);
         world.owners[here].store.announce(number);

@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Runs every fuzz target for so many seconds, one after another:
+#
+#     bash ci/fuzz.sh SECONDS [TARGET..]
+#
+# Needs a nightly toolchain, and installs cargo-fuzz if it is missing. Each run starts from the corpus in
+# fuzz/corpus and leaves it as it is: what a run finds goes to a directory of its own, which is thrown
+# away. An input that fails stays in fuzz/artifacts, and its path is printed. Ends with 1 if any target
+# has found something, after all of them have run.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+if (($# == 0)) || ! [[ $1 =~ ^[1-9][0-9]*$ ]]; then
+    echo "usage: ci/fuzz.sh SECONDS [TARGET..]" >&2
+    exit 2
+fi
+seconds=$1
+shift
+
+cargo +nightly --version
+cargo +nightly fuzz --version 2>/dev/null || cargo install --locked cargo-fuzz
+
+targets=("$@")
+if ((${#targets[@]} == 0)); then
+    mapfile -t targets < <(cargo +nightly fuzz list)
+fi
+
+found=$(mktemp -d)
+trap 'rm -rf "$found"' EXIT
+
+# All are built before the first runs, so that one that does not build is noticed at once.
+cargo +nightly fuzz build
+
+failed=()
+for target in "${targets[@]}"; do
+    printf '\n=== fuzz %s: %d s\n' "$target" "$seconds" >&2
+    mkdir -p "$found/$target"
+    options=(-max_total_time="$seconds" -max_len=600 -timeout=60 -rss_limit_mb=4096)
+    case $target in
+        hijack | tls_model) options+=(-dict=fuzz/steps.dict) ;;
+        tasks) options+=(-dict=fuzz/tree.dict) ;;
+    esac
+    # libFuzzer writes to the first directory and only reads the others.
+    if ! cargo +nightly fuzz run "$target" "$found/$target" "fuzz/corpus/$target" \
+        -- "${options[@]}" </dev/null; then
+        failed+=("$target")
+    fi
+done
+
+if ((${#failed[@]} > 0)); then
+    echo "=== fuzz: failed: ${failed[*]}; the inputs are in fuzz/artifacts" >&2
+    exit 1
+fi
+echo "=== fuzz: ${targets[*]}: nothing found in $seconds s each" >&2
