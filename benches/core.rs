@@ -13,16 +13,18 @@
 //! row says. The time is taken in there too, so that waking a worker up is not part of it.
 
 use std::cell::{Cell, UnsafeCell};
+use std::future;
 use std::hint::black_box;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use coro::{JoinHandle, Runtime, go, raw, tls, yield_now};
+use coro::{JoinHandle, Runtime, current, go, park, raw, tls, wait, yield_now};
 use corosensei::stack::{Stack, StackPointer};
 use criterion::{Bencher, Criterion, Throughput};
+use futures_channel::oneshot;
 
 /// The number of coroutines in a batch, and in a round of the load.
 const BATCH: u64 = 100_000;
@@ -317,6 +319,106 @@ fn load(c: &mut Criterion) {
     group.finish();
 }
 
+/// How long so many round trips take, of two coroutines that unpark each other.
+fn ping_pong(times: u64) -> Duration {
+    let ping = current().expect("in a coroutine");
+    let pong = go(move || {
+        for _ in 0..times {
+            park();
+            ping.unpark();
+        }
+    });
+    let handle = pong.handle();
+    let time = timed(times, || {
+        handle.unpark();
+        park();
+    });
+    pong.join().expect("it does not panic");
+    time
+}
+
+/// How long so many hand-overs take: one coroutine makes a channel, gives its sender to the other
+/// and waits for the receiver, which the other's `send` wakes.
+fn hand_over(times: u64) -> Duration {
+    let (senders, given) = mpsc::sync_channel(1);
+    let giver = go(move || {
+        for number in 0..times {
+            let sender: oneshot::Sender<u64> = loop {
+                match given.try_recv() {
+                    Ok(sender) => break sender,
+                    Err(_) => park(),
+                }
+            };
+            sender.send(number).expect("the receiver waits");
+        }
+    });
+    let handle = giver.handle();
+    let time = timed(times, || {
+        let (sender, receiver) = oneshot::channel();
+        senders.send(sender).expect("there is room");
+        handle.unpark();
+        _ = black_box(wait(receiver));
+    });
+    giver.join().expect("it does not panic");
+    time
+}
+
+fn waiting(c: &mut Criterion) {
+    let one = runtime(1);
+    let mut group = c.benchmark_group("waiting");
+    group.bench_function("park and unpark, a round trip of two", |b| {
+        inside(b, &one, ping_pong);
+    });
+    group.bench_function("wait on a future that is ready", |b| {
+        inside(b, &one, |times| timed(times, || _ = black_box(wait(future::ready(black_box(1))))));
+    });
+    group.bench_function("wait on a oneshot channel, made, sent by another", |b| {
+        inside(b, &one, hand_over);
+    });
+    group.finish();
+}
+
+/// The sum of the numbers from `first` on, `count` of them, by a tree of coroutines: ten children each.
+fn skynet(first: u64, count: u64) -> u64 {
+    if count == 1 {
+        return first;
+    }
+    let part = count / 10;
+    let children: Vec<_> = (0..10).map(|i| go(move || skynet(first + i * part, part))).collect();
+    children.into_iter().map(|child| child.join().expect("no leaf panics")).sum()
+}
+
+fn crowds(c: &mut Criterion) {
+    /// Children of a scope.
+    const CHILDREN: u64 = 10_000;
+    /// Leaves of the tree.
+    const LEAVES: u64 = 1_000_000;
+
+    let (one, two) = (runtime(1), runtime(2));
+    let mut group = c.benchmark_group("crowds");
+    group.sample_size(10).throughput(Throughput::Elements(CHILDREN));
+    group.bench_function("scope of 10,000 children, 1 worker", |b| {
+        inside(b, &one, |times| {
+            timed(times, || coro::scope(|s| (0..CHILDREN).for_each(|_| drop(s.go(|| ())))))
+        });
+    });
+    group.throughput(Throughput::Elements(BATCH));
+    group.bench_function("100,000 sleepers of 1 ms, 2 workers", |b| {
+        inside(b, &two, |times| {
+            let mut handles = Vec::with_capacity(BATCH as usize);
+            timed(times, || {
+                handles.extend((0..BATCH).map(|_| go(|| coro::sleep(Duration::from_millis(1)))));
+                handles.drain(..).for_each(|handle: JoinHandle<()>| _ = handle.join());
+            })
+        });
+    });
+    group.throughput(Throughput::Elements(LEAVES));
+    group.bench_function("skynet of 1,000,000, 2 workers", |b| {
+        inside(b, &two, |times| timed(times, || _ = black_box(skynet(0, LEAVES))));
+    });
+    group.finish();
+}
+
 fn main() {
     let mut criterion = Criterion::default()
         .warm_up_time(Duration::from_millis(500))
@@ -326,6 +428,8 @@ fn main() {
     switch(&mut criterion);
     spawn(&mut criterion);
     yielding(&mut criterion);
+    waiting(&mut criterion);
+    crowds(&mut criterion);
     load(&mut criterion);
     criterion.final_summary();
 }

@@ -18,7 +18,7 @@
 //!   the x87 control word, which belong to the thread.
 
 use std::any::Any;
-use std::cell::Cell;
+use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
@@ -207,9 +207,20 @@ pub struct Coroutine<In: 'static, Yield: 'static, Ret: 'static> {
 /// The function of a coroutine and what became of it. It lives beside the stack, not on it, so that
 /// it may be of any size.
 struct Work<F, In, Ret> {
-    function: Cell<Option<F>>,
+    function: UnsafeCell<ManuallyDrop<F>>,
+    /// The function is still there.
+    waits: Cell<bool>,
     input: Cell<Option<In>>,
     outcome: Cell<Option<Result<Ret, Box<dyn Any + Send>>>>,
+}
+
+impl<F, In, Ret> Drop for Work<F, In, Ret> {
+    fn drop(&mut self) {
+        if self.waits.get() {
+            // SAFETY: it was not taken.
+            unsafe { ManuallyDrop::drop(self.function.get_mut()) };
+        }
+    }
 }
 
 /// `Work` with its closure's type forgotten.
@@ -243,10 +254,15 @@ where
         let call = &*call.cast::<Call<'_, F, In, Yield, Ret>>();
         (&*call.work, call.yielder)
     };
-    if let (Some(function), Some(input)) = (work.function.take(), work.input.take()) {
-        let outcome = catch_unwind(AssertUnwindSafe(|| function(yielder, input)));
-        work.outcome.set(Some(outcome));
-    }
+    let Some(input) = work.input.take() else { return };
+    work.waits.set(false);
+    // The function may be large, so it is moved to the stack once, and not through `catch_unwind` too.
+    let run = || {
+        // SAFETY: taken here, once: the trampoline calls us once.
+        let function = unsafe { work.function.get().cast::<F>().read() };
+        function(yielder, input)
+    };
+    work.outcome.set(Some(catch_unwind(AssertUnwindSafe(run))));
 }
 
 impl<In: 'static, Yield: 'static, Ret: 'static> Coroutine<In, Yield, Ret> {
@@ -277,7 +293,8 @@ impl<In: 'static, Yield: 'static, Ret: 'static> Coroutine<In, Yield, Ret> {
         prepare_thread()?;
         let slot = stack::take(class)?;
         let work = Box::new(Work {
-            function: Cell::new(Some(f)),
+            function: UnsafeCell::new(ManuallyDrop::new(f)),
+            waits: Cell::new(true),
             input: Cell::new(None),
             outcome: Cell::new(None),
         });
@@ -421,6 +438,32 @@ impl<In: 'static, Yield: 'static, Ret: 'static> fmt::Debug for Coroutine<In, Yie
 }
 
 /// Given to the function of a [`Coroutine`], so that it can suspend itself.
+///
+/// # Examples
+///
+/// Functions that the coroutine calls may have it passed to them:
+///
+/// ```
+/// use coro::raw::{Coroutine, State, Yielder};
+///
+/// fn count_down(from: u32, yielder: &Yielder<(), u32>) {
+///     (0..from).rev().for_each(|number| yielder.suspend(number));
+/// }
+///
+/// let mut coroutine = Coroutine::new(65536, |yielder, ()| count_down(2, yielder))?;
+/// assert_eq!(coroutine.resume(()), State::Yielded(1));
+/// assert_eq!(coroutine.resume(()), State::Yielded(0));
+/// assert_eq!(coroutine.resume(()), State::Done(()));
+/// # std::io::Result::Ok(())
+/// ```
+///
+/// It is of no use to another thread:
+///
+/// ```compile_fail,E0277
+/// coro::raw::Coroutine::<(), (), ()>::new(65536, |yielder, ()| {
+///     std::thread::scope(|scope| _ = scope.spawn(|| yielder.suspend(())));
+/// });
+/// ```
 #[repr(transparent)]
 pub struct Yielder<In, Yield>(Switch<Resume<In>, Yield>);
 

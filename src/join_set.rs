@@ -148,7 +148,8 @@ impl<T: Send + 'static> JoinSet<T> {
     }
 
     /// Waits for the next coroutine to end, and gives what [`JoinHandle::join`] would. `None` when
-    /// the set is empty.
+    /// the set is empty. The last member, if it waits for itself, gets the error that it would get
+    /// there.
     ///
     /// # Panics
     ///
@@ -187,8 +188,23 @@ impl<T: Send + 'static> JoinSet<T> {
         }
         match self.ended.poll_pop(context.waker()) {
             Some(place) => Poll::Ready(Some(self.take(place))),
-            None => Poll::Pending,
+            None => match self.refuse_caller() {
+                Some(error) => Poll::Ready(Some(Err(error))),
+                None => Poll::Pending,
+            },
         }
+    }
+
+    /// Takes the calling coroutine out of the set, if nobody else is in it: it would wait for ever.
+    fn refuse_caller(&mut self) -> Option<JoinError> {
+        if self.len() > 1 {
+            return None;
+        }
+        let place = self.members.iter().position(Option::is_some)?;
+        let error = self.members[place].as_mut()?.refuse_own()?;
+        self.members[place] = None;
+        self.free.push(place);
+        Some(error)
     }
 
     /// As [`join_next`](JoinSet::join_next), but `None` as well when no member has ended yet.

@@ -137,6 +137,14 @@ impl std::error::Error for Elapsed {}
 /// On a plain thread it limits what this crate waits for ([`sleep`], [`park`](crate::park),
 /// [`wait`](crate::wait), a join), and nothing else.
 ///
+/// Three things to know of it:
+///
+/// - In a destructor that a panic runs it does not elapse, since a second panic would abort there.
+/// - Code that swallows the unwinding of an outer timeout has swallowed those of the timeouts within
+///   it as well; they do not elapse any more.
+/// - A stack that another library has made is, to this crate, part of its thread. So a timeout that is
+///   set on one, and suspended there by that library's means, limits whatever its thread does next.
+///
 /// # Errors
 ///
 /// [`Elapsed`] when the time is over before `f` has returned.

@@ -3,12 +3,13 @@
 
 mod common;
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::pin::{Pin, pin};
-use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicIsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
@@ -407,6 +408,82 @@ fn task_join_never_and_the_value_panics_in_its_destructor() {
         assert_eq!(count.get(), 4);
         assert_eq!(runtime.go(|| 3).join().unwrap(), 3);
     });
+}
+
+/// The system's allocator, which counts the blocks that are live of tasks that capture a `Large`.
+struct Counting;
+
+/// Of a size that nothing else has.
+type Large = [u8; 40_000];
+
+static LIVE: AtomicIsize = AtomicIsize::new(0);
+
+impl Counting {
+    fn count(layout: Layout, by: isize) {
+        if (size_of::<Large>()..size_of::<Large>() + 1000).contains(&layout.size()) {
+            LIVE.fetch_add(by, Relaxed);
+        }
+    }
+}
+
+// SAFETY: it is the system's.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        Counting::count(layout, 1);
+        // SAFETY: the caller's word.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        Counting::count(layout, -1);
+        // SAFETY: the caller's word.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// However a handle and what it holds go, the task's memory goes with them.
+#[test]
+fn task_join_leaves_no_block_behind() {
+    struct Ill;
+    impl Drop for Ill {
+        fn drop(&mut self) {
+            common::planned("the value's destructor");
+        }
+    }
+    fn spawn(runtime: &Runtime) -> JoinHandle<Ill> {
+        let large: Large = [1; _];
+        let handle = runtime.go(move || {
+            std::hint::black_box(&large);
+            Ill
+        });
+        while !handle.is_finished() {
+            thread::yield_now();
+        }
+        handle
+    }
+    let _watchdog = common::watchdog();
+    common::quiet();
+    common::on_workers(|runtime, _| {
+        let ways: [fn(JoinHandle<Ill>); 3] = [
+            |handle| assert!(catch_unwind(AssertUnwindSafe(|| drop(handle))).is_err()),
+            |handle| assert!(catch_unwind(AssertUnwindSafe(|| drop(handle.join()))).is_err()),
+            |handle| {
+                let kept = handle.handle();
+                assert!(catch_unwind(AssertUnwindSafe(|| drop(handle))).is_err());
+                assert!(kept.is_finished());
+            },
+        ];
+        for way in ways {
+            way(spawn(runtime));
+        }
+    });
+    // A worker lets go of a block shortly after it has said that the task is done.
+    while LIVE.load(Relaxed) > 0 {
+        thread::yield_now();
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
-use coro::{Builder, JoinError, JoinSet};
+use coro::{Builder, JoinError, JoinHandle, JoinSet};
 
 use common::{Counter, Gate, OnDrop, is_planned, planned, quiet};
 
@@ -314,6 +314,43 @@ fn task_join_set_detach_all() {
         let outcomes = drain(&mut set);
         assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok("new"))));
         assert_eq!(outcomes.len(), 20);
+    });
+}
+
+/// A coroutine that waits for the end of others and, after them, for its own.
+#[test]
+fn task_join_set_with_the_caller_in_it() {
+    let _watchdog = common::watchdog();
+    common::on_workers(|runtime, _| {
+        let (to_coroutine, from_test) = mpsc::channel::<JoinHandle<()>>();
+        let (to_test, from_coroutine) = mpsc::channel();
+        let own = runtime.go(move || {
+            let own = loop {
+                match from_test.try_recv() {
+                    Ok(own) => break own,
+                    Err(_) => coro::yield_now(),
+                }
+            };
+            let mut set = JoinSet::new();
+            set.insert(own);
+            set.spawn(coro::yield_now);
+            assert!(set.join_next().unwrap().is_ok(), "first the other");
+            assert!(matches!(set.join_next(), Some(Err(JoinError::Panicked(_)))));
+            assert!(set.is_empty() && set.join_next().is_none());
+            to_test.send((coro::current().unwrap(), set)).unwrap();
+        });
+        to_coroutine.send(own).unwrap();
+        let (ended, mut set) = from_coroutine.recv().unwrap();
+        while !ended.is_finished() {
+            coro::yield_now();
+        }
+        // Its end is nobody's affair, and not that of whoever has its place now.
+        let gate = Gate::default();
+        let passed = gate.clone();
+        set.spawn(move || passed.pass());
+        assert!(set.try_join_next().is_none());
+        gate.open();
+        assert!(set.join_next().unwrap().is_ok());
     });
 }
 

@@ -136,40 +136,36 @@ where
     T: Send,
     P: Parent,
 {
-    let task = Task::<F, T, P> {
-        header: Header {
-            state: State::spawned(),
-            vtable: const {
-                &VTable {
-                    run: run::<F, T, P>,
-                    free: free::<F, T, P>,
-                    outcome: offset_of!(Task<F, T, P>, content),
-                    children: if P::IS_SCOPE {
-                        Some(offset_of!(Task<F, T, P>, parent))
-                    } else {
-                        None
-                    },
-                }
-            },
-            owner: AtomicPtr::new(ptr::null_mut()),
-            link: Cell::new(ptr::null_mut()),
-            waiter: UnsafeCell::new(Waiter::Nobody),
-            stage: Cell::new(ptr::null_mut()),
-            id: Id::next(),
-            name: options.name,
-            location: options.location,
-            index: Cell::new(0),
-            class: options.class,
-            cancel_delivered: Cell::new(false),
+    let header = Header {
+        state: State::spawned(),
+        vtable: const {
+            &VTable {
+                run: run::<F, T, P>,
+                free: free::<F, T, P>,
+                outcome: offset_of!(Task<F, T, P>, content),
+                children: if P::IS_SCOPE { Some(offset_of!(Task<F, T, P>, parent)) } else { None },
+            }
         },
-        parent,
-        content: UnsafeCell::new(Content { closure: ManuallyDrop::new(closure) }),
+        owner: AtomicPtr::new(ptr::null_mut()),
+        link: Cell::new(ptr::null_mut()),
+        waiter: UnsafeCell::new(Waiter::Nobody),
+        stage: Cell::new(ptr::null_mut()),
+        id: Id::next(),
+        name: options.name,
+        location: options.location,
+        index: Cell::new(0),
+        class: options.class,
+        cancel_delivered: Cell::new(false),
     };
-    let block = block::allocate(Layout::new::<Task<F, T, P>>()).cast::<Task<F, T, P>>();
+    let task = block::allocate(Layout::new::<Task<F, T, P>>()).cast::<Task<F, T, P>>().as_ptr();
+    // Part by part: a whole task would be one more copy of the closure, which may be large, on the
+    // caller's stack.
     // SAFETY: the block is new and large enough, and the state word counts two references.
     unsafe {
-        block.write(task);
-        let header = block.cast::<Header>().as_ptr();
+        (&raw mut (*task).header).write(header);
+        (&raw mut (*task).parent).write(parent);
+        (&raw mut (*task).content).cast::<F>().write(closure);
+        let header = task.cast::<Header>();
         (TaskRef::from_raw(header), JoinHandle::new(TaskRef::from_raw(header)))
     }
 }
@@ -184,15 +180,22 @@ where
     let task = unsafe { &*task.cast::<Task<F, T, P>>() };
     let header = &task.header;
     let content = task.content.get();
-    // SAFETY: T5, the content is the closure, and it is the task's.
-    let closure = unsafe { ptr::read(content.cast::<F>()) };
-    let outcome: Outcome<T> = if header.is_cancelled() {
+    // Closure and value may be large, so they are moved between block and stack once each, and not
+    // through `catch_unwind` as well.
+    let ended = if header.is_cancelled() {
         // Never to run: what it captured is dropped here, where a destructor may suspend.
         header.cancel_delivered.set(true);
-        quietly(|| drop(closure));
+        // SAFETY: T5, the content is the closure, and it is the task's.
+        quietly(|| unsafe { content.cast::<F>().drop_in_place() });
         Err(JoinError::Cancelled)
     } else {
-        catch_unwind(AssertUnwindSafe(closure)).map_err(|payload| {
+        let run = || {
+            // SAFETY: T5, the content is the closure, and it is the task's.
+            let outcome = Ok(unsafe { content.cast::<F>().read() }());
+            // SAFETY: T5, the closure is gone and nobody reads the outcome yet.
+            unsafe { content.cast::<Outcome<T>>().write(outcome) };
+        };
+        catch_unwind(AssertUnwindSafe(run)).map_err(|payload| {
             if payload.is::<CancelUnwind>() {
                 JoinError::Cancelled
             } else {
@@ -200,10 +203,12 @@ where
             }
         })
     };
-    let panicked = matches!(outcome, Err(JoinError::Panicked(_)));
+    let panicked = matches!(ended, Err(JoinError::Panicked(_)));
     let droppable = needs_drop::<T>() || panicked;
-    // SAFETY: T5, the closure is gone and nobody reads the outcome yet.
-    unsafe { content.cast::<Outcome<T>>().write(outcome) };
+    if let Err(error) = ended {
+        // SAFETY: T5, as above.
+        unsafe { content.cast::<Outcome<T>>().write(Err(error)) };
+    }
     if droppable && !header.state.complete() {
         if panicked && let Some(children) = header.children() {
             children.note_panic();

@@ -121,6 +121,17 @@ impl<T> JoinHandle<T> {
         self.task.is_done() || !self.register(Waiter::Waker(waker), 0)
     }
 
+    /// The error for a coroutine that waits for its own end, which nobody will be told of then; `None`
+    /// if the caller is anybody else.
+    pub(crate) fn refuse_own(&mut self) -> Option<JoinError> {
+        let me = current_task().filter(|me| me.as_ptr() == self.task.as_ptr())?;
+        if self.task.state.clear_waiter() {
+            // SAFETY: T6, WAITER is clear, and this is the only handle.
+            drop(unsafe { self.task.waiter.get().replace(Waiter::Nobody) });
+        }
+        Some(joined_itself(&me))
+    }
+
     /// Takes the outcome out of the block.
     ///
     /// # Safety
@@ -236,25 +247,24 @@ impl<T> Drop for JoinHandle<T> {
     #[inline]
     fn drop(&mut self) {
         let task = self.task.as_ptr();
-        if !self.taken {
+        let left = if self.taken {
+            None
+        } else {
             match self.task.state.detach() {
                 Detach::Detached => return,
                 // SAFETY: T1, the handle's reference is the last.
                 Detach::LastReference => return unsafe { free(task) },
-                Detach::OutcomeLeft => {
-                    // SAFETY: T5, COMPLETE is set, so the outcome is the handle's to drop.
-                    let outcome = unsafe { self.take() };
-                    if let (Err(JoinError::Panicked(_)), Some(children)) =
-                        (&outcome, self.task.children())
-                    {
-                        children.note_panic();
-                    }
-                    drop(outcome);
-                }
+                // SAFETY: T5, COMPLETE is set, so the outcome is the handle's to drop.
+                Detach::OutcomeLeft => Some(unsafe { self.take() }),
             }
-        }
+        };
         // SAFETY: the handle's reference, which is given up nowhere else.
-        drop(unsafe { TaskRef::from_raw(task) });
+        let task = unsafe { TaskRef::from_raw(task) };
+        if let (Some(Err(JoinError::Panicked(_))), Some(children)) = (&left, task.children()) {
+            children.note_panic();
+        }
+        // While the reference is there to be given up: the outcome's destructor may panic.
+        drop(left);
     }
 }
 

@@ -21,6 +21,12 @@ use crate::record;
 /// assert_eq!(coro::go(tls::inherit(trace)).join().unwrap(), Some(17));
 /// assert_eq!(coro::go(trace).join().unwrap(), None);
 /// ```
+///
+/// The clones go to other threads:
+///
+/// ```compile_fail,E0277
+/// coro::tls::set_inheritable("trace", std::rc::Rc::new("not Send"));
+/// ```
 #[inline]
 pub fn set_inheritable<K: Key + Clone + Send, V: Clone + Send + 'static>(key: K, value: V) {
     record::with(|record| storing(record, |locals| locals.set_inheritable(key, value)));
@@ -53,6 +59,13 @@ pub fn set_inheritable<K: Key + Clone + Send, V: Clone + Send + 'static>(key: K,
 /// });
 /// tls::set_inheritable("depth", 100); // too late for the child
 /// assert_eq!(coro::go(child).join().unwrap(), 2);
+/// ```
+///
+/// The wrapped function may be called on another thread:
+///
+/// ```compile_fail,E0277
+/// let word = std::rc::Rc::new("not Send");
+/// coro::tls::inherit(move || println!("{word}"));
 /// ```
 pub fn inherit<F, T>(f: F) -> impl FnOnce() -> T + Send
 where

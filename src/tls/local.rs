@@ -167,6 +167,15 @@ impl<T: 'static> LocalKey<T> {
     /// }
     /// assert_eq!(GREETING.with(|greeting| greeting.len()), 5);
     /// ```
+    ///
+    /// The reference does not leave `f`:
+    ///
+    /// ```compile_fail
+    /// coro::local! {
+    ///     static GREETING: String = String::from("hello");
+    /// }
+    /// let greeting: &str = GREETING.with(|greeting| greeting.as_str());
+    /// ```
     #[inline]
     #[track_caller]
     pub fn with<F, R>(&'static self, f: F) -> R

@@ -139,6 +139,13 @@ pub fn id() -> Id {
 /// tls::set("answer", 42);
 /// assert_eq!(*tls::get::<i32>("answer").unwrap(), 42);
 /// ```
+///
+/// What is stored stays until it is replaced or the coroutine ends, so it cannot borrow:
+///
+/// ```compile_fail,E0597
+/// let word = String::from("borrowed");
+/// coro::tls::set("word", &word);
+/// ```
 #[inline]
 pub fn set<K: Key, V: 'static>(key: K, value: V) {
     record::with(|record| storing(record, |locals| locals.set(Keyed(key), value)));
@@ -303,6 +310,13 @@ pub fn unload() {
 /// .join()
 /// .unwrap();
 /// assert_eq!(receiver.iter().collect::<Vec<_>>(), ["registered last", "registered first"]);
+/// ```
+///
+/// It runs when the frame that registered it is gone, so it cannot borrow from there:
+///
+/// ```compile_fail,E0373
+/// let word = String::from("borrowed");
+/// coro::tls::at_exit(|| println!("{word}"));
 /// ```
 #[inline]
 pub fn at_exit(f: impl FnOnce() + 'static) {
