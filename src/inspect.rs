@@ -60,7 +60,7 @@ pub fn stack_bounds() -> Option<Range<usize>> {
 /// .unwrap();
 /// ```
 pub fn record_address() -> Option<usize> {
-    stack::ceiling_of(stack_pointer()).map(|ceiling| record::record_below(ceiling).addr())
+    stack::ceiling_of(stack_pointer()).map(|ceiling| record::record_below(ceiling.get()).addr())
 }
 
 /// Whose stack an address lies on, for profilers: the id of the coroutine that runs or is suspended

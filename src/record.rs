@@ -236,7 +236,7 @@ pub(crate) fn stack_pointer() -> usize {
 /// The place of the record of the slot that `address` lies in.
 #[inline(always)]
 fn find(address: usize) -> Option<*const Record> {
-    stack::ceiling_of(address).map(record_below)
+    stack::ceiling_of(address).map(|ceiling| record_below(ceiling.get()))
 }
 
 /// The place of the record of the slot whose ceiling is known.

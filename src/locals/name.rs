@@ -6,7 +6,8 @@
 //!
 //! A lookup goes from cheap to dear: first the 64-bit tag, which lies in the record itself, then
 //! the full `TypeId` in the node's vtable, then the user's `Eq`. A tag that two types share costs
-//! a wasted comparison and nothing else.
+//! a wasted comparison and nothing else. The tags of keys are odd and those of addresses even, so the
+//! tag of an address says all, and no tag is 0.
 
 use std::any::TypeId;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
@@ -14,7 +15,7 @@ use std::sync::LazyLock;
 
 /// What a value can be stored under. Implemented here and nowhere else.
 pub(crate) trait Name: Eq + 'static {
-    /// Tells most names of another kind apart without a look at the node.
+    /// Tells most names of another kind apart without a look at the node. Not 0.
     fn tag(&self) -> u64;
 
     /// The hash for the table. May run user code.
@@ -28,7 +29,7 @@ pub(crate) struct Keyed<K>(pub(crate) K);
 impl<K: Hash + Eq + 'static> Name for Keyed<K> {
     #[inline(always)]
     fn tag(&self) -> u64 {
-        tag_of::<K>()
+        tag_of::<K>() | 1
     }
 
     fn digest(&self) -> u64 {
@@ -46,7 +47,10 @@ impl Fixed {
     /// The name that `place` stands for.
     #[inline(always)]
     pub(crate) fn of<T>(place: &'static T) -> Fixed {
-        const { assert!(size_of::<T>() > 0, "statics without a size may share an address") };
+        const {
+            assert!(size_of::<T>() > 0, "statics without a size may share an address");
+            assert!(align_of::<T>() > 1, "the tag of an address is even");
+        }
         Fixed((&raw const *place).addr())
     }
 }

@@ -359,6 +359,25 @@ pub(crate) struct Held<V> {
     _value: PhantomData<V>,
 }
 
+impl<V: 'static> Held<V> {
+    /// A further owner of a node, if its value is a `V`. As [`Ref::share`] and [`Ref::typed`], but
+    /// it looks first and counts then: a count that soon goes down again costs nothing after inlining.
+    ///
+    /// # Safety
+    ///
+    /// As [`Ref::share`].
+    #[inline(always)]
+    pub(super) unsafe fn share(node: NonNull<Header>) -> Option<Held<V>> {
+        // SAFETY: L1, the caller's word.
+        let value = unsafe { node.as_ref() }.vtable.get().value;
+        if value != TypeId::of::<V>() {
+            return None;
+        }
+        // SAFETY: L1, the caller's word.
+        Some(Held { node: unsafe { Ref::share(node) }, _value: PhantomData })
+    }
+}
+
 impl<V> Held<V> {
     #[inline(always)]
     pub(crate) fn value(&self) -> &V {

@@ -17,7 +17,7 @@ mod reentry;
 mod scope;
 
 /// Addresses to name values by, as `local!` does.
-static PLACES: [u8; 16] = [0; 16];
+static PLACES: [u16; 16] = [0; 16];
 
 /// What happened, in order.
 #[derive(Clone, Default)]
@@ -315,6 +315,8 @@ fn fixed_names_and_keys_share_the_store() {
     }
     for (n, place) in (0u32..).zip(&PLACES) {
         assert_eq!(*locals.get::<_, u32>(&Fixed::of(place)).unwrap().value(), n);
+        assert_eq!(*locals.get_fixed::<u32>(Fixed::of(place)).unwrap().value(), n);
+        assert!(locals.get_fixed::<i32>(Fixed::of(place)).is_none(), "of another type");
         assert_eq!(get(&locals, n), Some(n + 100));
     }
     let again = locals.insert(Fixed::of(&PLACES[9]), 1).unwrap();

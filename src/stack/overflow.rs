@@ -156,17 +156,7 @@ fn report(place: &Place) {
     line.push_u64(number);
     line.push_str(unit);
     line.push_str(")\n");
-    let mut rest = line.as_bytes();
-    while !rest.is_empty() {
-        // SAFETY: S8, the bytes are a live local's.
-        let written = unsafe { libc::write(libc::STDERR_FILENO, rest.as_ptr().cast(), rest.len()) };
-        match usize::try_from(written) {
-            Ok(count) if count > 0 => rest = &rest[count..],
-            _ if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
-            // Closed, or a full disk: the line is lost, the abort is not.
-            _ => return,
-        }
-    }
+    crate::report::write(line.as_bytes());
 }
 
 /// Does what would have happened had we never come.

@@ -216,7 +216,7 @@ impl<T: 'static> LocalKey<T> {
 
     #[inline]
     fn held(&'static self) -> Result<Held<T>, AccessError> {
-        record::with(|record| match record.locals().get(&Fixed::of(self)) {
+        record::with(|record| match record.locals().get_fixed(Fixed::of(self)) {
             Some(held) => Ok(held),
             None => self.store(record, self.init).map_err(|_| AccessError),
         })
@@ -242,7 +242,7 @@ impl<T: 'static> LocalKey<T> {
     #[inline]
     #[track_caller]
     fn put<V>(&'static self, value: V, wrap: fn(V) -> T, f: impl FnOnce(&T, V)) {
-        let stored = record::with(|record| match record.locals().get(&Fixed::of(self)) {
+        let stored = record::with(|record| match record.locals().get_fixed(Fixed::of(self)) {
             Some(held) => {
                 f(Held::value(&held), value);
                 true
