@@ -90,6 +90,7 @@ impl<In: 'static, Out: 'static> Engine<In, Out> {
     where
         F: FnOnce(NonNull<Record>, &Switch<In, Out>, In) + 'static,
     {
+        stack::unmark(slot);
         let place = record::record_below(slot.ceiling()).cast_mut();
         // SAFETY: C1, the slot is ours and its top is free; a ceiling is never null.
         let record = unsafe {

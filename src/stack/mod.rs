@@ -34,10 +34,11 @@
 //! |---|---|
 //! | `class` | the thirteen sizes |
 //! | `slot` | the arithmetic from an address to its slot, and `Slot`, which owns one |
-//! | `valgrind` | telling valgrind that a slot is a stack |
+//! | `asan`, `valgrind` | telling AddressSanitizer and valgrind what they cannot see |
 //! | `advise` | one `madvise` for many ranges in one system call |
 //! | `guard` | the inaccessible low end, by guard marker or by `mprotect` |
 //! | `line`, `overflow` | the one line that a stack overflow prints |
+//! | `shortage` | whether the kernel has refused a stack, and somebody wants the idle ones |
 //! | `region` | the reservation, and fresh slots cut from it |
 //! | `pool` | idle slots: one cache for each worker, shelves that all share, pages given back |
 //! | `altstack` | the stack on which the fault handler runs |
@@ -67,6 +68,7 @@
 
 mod advise;
 mod altstack;
+mod asan;
 mod class;
 mod guard;
 mod line;
@@ -80,6 +82,7 @@ mod tests;
 mod valgrind;
 
 pub(crate) use altstack::protect_thread;
+pub(crate) use asan::unmark;
 pub(crate) use class::Class;
 pub(crate) use line::Line;
 pub(crate) use overflow::set_describe;
