@@ -10,7 +10,7 @@ use std::time::Duration;
 use coro::raw::{Coroutine, State};
 use coro::{Builder, Runtime, tls};
 
-use common::{is_child, watchdog_for};
+use common::in_child;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -27,28 +27,14 @@ fn forked(body: impl FnOnce() -> i32) -> i32 {
         // SAFETY: ends this process, without the parent's destructors.
         unsafe { libc::_exit(status) };
     }
-    let mut status = -1;
-    // SAFETY: waits for the process forked above.
-    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    let status = common::wait_for_forked(pid);
     assert!(libc::WIFEXITED(status), "ended by signal {}", libc::WTERMSIG(status));
     libc::WEXITSTATUS(status)
 }
 
-#[track_caller]
-fn in_child(test: &str, body: impl FnOnce()) {
-    let _watchdog = watchdog_for(LIMIT);
-    if is_child(test) {
-        body();
-        exit(0);
-    }
-    let output = common::child(test, test);
-    let (stdout, stderr) = (common::stdout(&output), common::stderr(&output));
-    assert!(output.status.success(), "{}\n{stdout}\n{stderr}", output.status);
-}
-
 #[test]
 fn fault_fork_in_a_coroutine_may_exit() {
-    in_child("fault_fork_in_a_coroutine_may_exit", || {
+    in_child("fault_fork_in_a_coroutine_may_exit", LIMIT, || {
         for runtime in [common::runtime(1), common::runtime(2)] {
             let task = runtime.go(|| {
                 tls::set("key", 7);
@@ -63,7 +49,7 @@ fn fault_fork_in_a_coroutine_may_exit() {
 
 #[test]
 fn fault_fork_in_a_coroutine_may_exec() {
-    in_child("fault_fork_in_a_coroutine_may_exec", || {
+    in_child("fault_fork_in_a_coroutine_may_exec", LIMIT, || {
         let task = coro::go(|| {
             // By std: fork (or its like) and exec.
             let output = Command::new("/bin/sh").args(["-c", "echo hello; exit 3"]).output();
@@ -110,7 +96,7 @@ fn try_everything(runtime: &Runtime, parked: &coro::JoinHandle<()>, inside: bool
 #[test]
 fn fault_coroutines_in_a_process_forked_by_a_thread_are_one_clear_panic() {
     let test = "fault_coroutines_in_a_process_forked_by_a_thread_are_one_clear_panic";
-    in_child(test, || {
+    in_child(test, LIMIT, || {
         let runtime = common::runtime(1);
         let parked = runtime.go(coro::park);
         assert_eq!(forked(|| try_everything(&runtime, &parked, false)), 0);
@@ -125,7 +111,7 @@ fn fault_coroutines_in_a_process_forked_by_a_thread_are_one_clear_panic() {
 #[test]
 fn fault_coroutines_in_a_process_forked_by_a_coroutine_are_one_clear_panic() {
     let test = "fault_coroutines_in_a_process_forked_by_a_coroutine_are_one_clear_panic";
-    in_child(test, || {
+    in_child(test, LIMIT, || {
         let task = coro::go(|| {
             let runtime = common::runtime(1);
             let parked = runtime.go(coro::park);
@@ -142,7 +128,7 @@ fn fault_coroutines_in_a_process_forked_by_a_coroutine_are_one_clear_panic() {
 #[test]
 fn fault_a_forked_process_runs_none_of_the_parents_coroutines() {
     let test = "fault_a_forked_process_runs_none_of_the_parents_coroutines";
-    in_child(test, || {
+    in_child(test, LIMIT, || {
         let mut ends = [0; 2];
         // SAFETY: two descriptors of our own.
         assert_eq!(unsafe { libc::pipe(ends.as_mut_ptr()) }, 0);
@@ -177,7 +163,7 @@ fn fault_a_forked_process_runs_none_of_the_parents_coroutines() {
 /// A coroutine made by hand needs no worker.
 #[test]
 fn fault_a_raw_coroutine_goes_on_in_a_forked_process() {
-    in_child("fault_a_raw_coroutine_goes_on_in_a_forked_process", || {
+    in_child("fault_a_raw_coroutine_goes_on_in_a_forked_process", LIMIT, || {
         coro::go(|| ()).join().unwrap();
         let mut coroutine = Coroutine::<i32, i32, i32>::new(65536, |yielder, n| {
             tls::set("n", n);
@@ -197,7 +183,7 @@ fn fault_a_raw_coroutine_goes_on_in_a_forked_process() {
 
 #[test]
 fn fault_a_process_forked_before_the_first_coroutine_may_use_them() {
-    in_child("fault_a_process_forked_before_the_first_coroutine_may_use_them", || {
+    in_child("fault_a_process_forked_before_the_first_coroutine_may_use_them", LIMIT, || {
         let status = forked(|| {
             let tasks: Vec<_> = (0..10).map(|n| coro::go(move || n)).collect();
             tasks.into_iter().map(|task| task.join().unwrap()).sum()

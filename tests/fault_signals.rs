@@ -11,7 +11,6 @@ mod common;
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
-use std::process::exit;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, compiler_fence};
 use std::sync::mpsc;
@@ -21,7 +20,7 @@ use std::time::Duration;
 use coro::raw::{Coroutine, State};
 use coro::{inspect, tls};
 
-use common::{is_child, watchdog_for};
+use common::in_child;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -202,19 +201,6 @@ fn under(signal: c_int, storm: impl FnOnce(&[libc::pthread_t])) {
     }
 }
 
-/// Runs `body` in a child process: signals and timers belong to the process.
-#[track_caller]
-fn in_child(test: &str, body: fn()) {
-    let _watchdog = watchdog_for(LIMIT);
-    if is_child(test) {
-        body();
-        exit(0);
-    }
-    let output = common::child(test, test);
-    let (stdout, stderr) = (common::stdout(&output), common::stderr(&output));
-    assert!(output.status.success(), "{}\n{stdout}\n{stderr}", output.status);
-}
-
 fn is_enough() -> bool {
     ON_COROUTINES.load(Ordering::Relaxed) >= ENOUGH
 }
@@ -252,21 +238,21 @@ fn storm_of_sigprof(threads: &[libc::pthread_t]) {
 
 #[test]
 fn fault_a_storm_of_sigusr1_while_switching() {
-    in_child("fault_a_storm_of_sigusr1_while_switching", || {
+    in_child("fault_a_storm_of_sigusr1_while_switching", LIMIT, || {
         under(libc::SIGUSR1, storm_of_sigusr1);
     });
 }
 
 #[test]
 fn fault_a_storm_of_sigprof_while_switching() {
-    in_child("fault_a_storm_of_sigprof_while_switching", || {
+    in_child("fault_a_storm_of_sigprof_while_switching", LIMIT, || {
         under(libc::SIGPROF, storm_of_sigprof);
     });
 }
 
 #[test]
 fn fault_a_storm_of_sigusr1_with_backtraces() {
-    in_child("fault_a_storm_of_sigusr1_with_backtraces", || {
+    in_child("fault_a_storm_of_sigusr1_with_backtraces", LIMIT, || {
         WALK.store(true, Ordering::Relaxed);
         under(libc::SIGUSR1, storm_of_sigusr1);
     });
@@ -274,7 +260,7 @@ fn fault_a_storm_of_sigusr1_with_backtraces() {
 
 #[test]
 fn fault_a_storm_of_sigprof_with_backtraces() {
-    in_child("fault_a_storm_of_sigprof_with_backtraces", || {
+    in_child("fault_a_storm_of_sigprof_with_backtraces", LIMIT, || {
         WALK.store(true, Ordering::Relaxed);
         under(libc::SIGPROF, storm_of_sigprof);
     });
@@ -284,7 +270,7 @@ fn fault_a_storm_of_sigprof_with_backtraces() {
 /// reads a record that is not there.
 #[test]
 fn fault_a_handler_on_a_signal_stack_is_on_no_coroutine() {
-    in_child("fault_a_handler_on_a_signal_stack_is_on_no_coroutine", || {
+    in_child("fault_a_handler_on_a_signal_stack_is_on_no_coroutine", LIMIT, || {
         static SEEN: AtomicU64 = AtomicU64::new(0);
         extern "C" fn ask(_: c_int) {
             let outside = inspect::stack_bounds().is_none() && inspect::record_address().is_none();

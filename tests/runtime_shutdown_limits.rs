@@ -12,18 +12,9 @@ use std::time::{Duration, Instant};
 use coro::raw::{Coroutine, Yielder};
 use coro::{JoinError, JoinHandle, JoinSet, Runtime, tls};
 
-use common::{Counter, Gate};
+use common::{Counter, Gate, assert_cancelled};
 
 const SHORT: Duration = Duration::from_millis(5);
-
-#[track_caller]
-fn assert_cancelled<T>(outcome: Result<T, JoinError>) {
-    match outcome {
-        Err(JoinError::Cancelled) => {}
-        Err(error) => panic!("{error}"),
-        Ok(_) => panic!("it gave a value"),
-    }
-}
 
 fn park_forever() {
     loop {

@@ -292,9 +292,7 @@ fn stack_guards_survive_fork_and_page_release() {
             // SAFETY: ends the forked process.
             unsafe { libc::_exit(status) };
         }
-        let mut status = -1;
-        // SAFETY: waits for the process forked above.
-        unsafe { libc::waitpid(pid, &raw mut status, 0) };
+        let status = common::wait_for_forked(pid);
         assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "{status:#x}");
         assert_guarded(start, guard);
     });

@@ -4,31 +4,18 @@
 
 mod common;
 
-use std::process::exit;
 use std::time::Duration;
 
 use coro::inspect::{self, metrics};
 use coro::raw::{Coroutine, State};
 use coro::{JoinHandle, Runtime};
 
-use common::{is_child, watchdog_for};
+use common::{in_child, watchdog_for};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
 fn mprotect_forced() -> bool {
     std::env::var_os("CORO_GUARD").is_some_and(|value| value == "mprotect")
-}
-
-/// Runs `body` in a child process of the test; in the parent, checks that it ended well.
-#[track_caller]
-fn in_child(test: &str, body: fn()) {
-    let _watchdog = watchdog_for(LIMIT);
-    if is_child(test) {
-        body();
-        exit(0);
-    }
-    let output = common::child(test, test);
-    assert!(output.status.success(), "{}{}", common::stdout(&output), common::stderr(&output));
 }
 
 fn mappings() -> usize {
@@ -65,7 +52,7 @@ fn end_all(parked: Vec<JoinHandle<()>>) {
 
 #[test]
 fn stack_200_000_parked_coroutines_take_fewer_than_ten_mappings() {
-    in_child("stack_200_000_parked_coroutines_take_fewer_than_ten_mappings", || {
+    in_child("stack_200_000_parked_coroutines_take_fewer_than_ten_mappings", LIMIT, || {
         const COUNT: usize = 200_000;
         // Guards by `mprotect` are mappings of their own: the kernel allows some 30,000.
         if mprotect_forced() {
@@ -84,7 +71,7 @@ fn stack_200_000_parked_coroutines_take_fewer_than_ten_mappings() {
 
 #[test]
 fn stack_2_000_coroutines_in_turn_touch_a_handful_of_stacks() {
-    in_child("stack_2_000_coroutines_in_turn_touch_a_handful_of_stacks", || {
+    in_child("stack_2_000_coroutines_in_turn_touch_a_handful_of_stacks", LIMIT, || {
         for workers in common::WORKERS {
             let runtime = common::runtime(workers);
             let stacks = || metrics().stacks_in_use + metrics().stacks_pooled;
@@ -110,7 +97,7 @@ fn stack_2_000_coroutines_in_turn_touch_a_handful_of_stacks() {
 /// Fresh coroutines need no stack, however many they are.
 #[test]
 fn stack_fresh_coroutines_have_none() {
-    in_child("stack_fresh_coroutines_have_none", || {
+    in_child("stack_fresh_coroutines_have_none", LIMIT, || {
         let runtime = common::runtime(1);
         let (release, blocked) = std::sync::mpsc::channel::<()>();
         let (up, ready) = std::sync::mpsc::channel();
@@ -135,7 +122,7 @@ fn stack_fresh_coroutines_have_none() {
 
 #[test]
 fn stack_residence_falls_after_a_burst_of_100_000() {
-    in_child("stack_residence_falls_after_a_burst_of_100_000", || {
+    in_child("stack_residence_falls_after_a_burst_of_100_000", LIMIT, || {
         // Guards by `mprotect`: some 30,000 at most, see above.
         let count = if mprotect_forced() { 20_000 } else { 100_000 };
         let runtime = common::runtime(2);
@@ -164,7 +151,7 @@ fn stack_residence_falls_after_a_burst_of_100_000() {
 /// A stack that was deep gives back what it touched, once enough others are idle.
 #[test]
 fn stack_pages_of_large_idle_stacks_go_back() {
-    in_child("stack_pages_of_large_idle_stacks_go_back", || {
+    in_child("stack_pages_of_large_idle_stacks_go_back", LIMIT, || {
         const SIZE: usize = 64 << 20;
         let before = resident();
         // 64 stacks of 64 MiB, 8 MiB touched on each.
@@ -196,7 +183,7 @@ fn stack_pages_of_large_idle_stacks_go_back() {
 
 #[test]
 fn stack_locked_memory_falls_back_to_mprotect() {
-    in_child("stack_locked_memory_falls_back_to_mprotect", || {
+    in_child("stack_locked_memory_falls_back_to_mprotect", LIMIT, || {
         let limit = libc::rlimit { rlim_cur: 256 << 20, rlim_max: 256 << 20 };
         let runtime = common::runtime(1);
         let guards = || {
@@ -243,7 +230,7 @@ fn stack_locked_memory_falls_back_to_mprotect() {
 /// The same when memory was locked before the first coroutine.
 #[test]
 fn stack_memory_locked_from_the_start() {
-    in_child("stack_memory_locked_from_the_start", || {
+    in_child("stack_memory_locked_from_the_start", LIMIT, || {
         // SAFETY: changes this process alone.
         if unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) } != 0 {
             let error = std::io::Error::last_os_error();

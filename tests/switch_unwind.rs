@@ -6,6 +6,8 @@
 //! count comes out even; both are pinned here.
 
 mod common;
+#[path = "common/unwinding.rs"]
+mod unwinding;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
@@ -18,6 +20,7 @@ use coro::raw::{Coroutine, State, Yielder};
 use coro::{JoinError, tls};
 
 use common::{Counter, is_child, is_planned, planned, quiet, watchdog};
+use unwinding::{Unwinding, Why};
 
 const STACK: usize = 256 << 10;
 
@@ -157,71 +160,15 @@ fn switch_every_end_of_a_raw_coroutine_runs_cleanup_once() {
     }
 }
 
-/// Parks in its destructor until it is told to go on.
-struct ParksInDrop {
-    parked: Counter,
-    released: Counter,
-}
-
-impl Drop for ParksInDrop {
-    fn drop(&mut self) {
-        assert!(panicking());
-        self.parked.add();
-        while self.released.get() == 0 {
-            coro::park();
-        }
-        assert!(panicking());
-    }
-}
-
-/// A coroutine that panics, or is cancelled, and parks in the middle of unwinding.
-struct Unwinding {
-    task: coro::JoinHandle<()>,
-    parked: Counter,
-    released: Counter,
-}
-
-impl Unwinding {
-    fn start(runtime: &coro::Runtime, end: End) -> Unwinding {
-        let (parked, released) = (Counter::default(), Counter::default());
-        let local = ParksInDrop { parked: parked.clone(), released: released.clone() };
-        let task = runtime.go(move || {
-            let _local = local;
-            match end {
-                End::Panic => planned("parked in a drop"),
-                _ => {
-                    coro::current().unwrap().cancel();
-                    coro::yield_now();
-                }
-            }
-        });
-        parked.wait_for(1);
-        Unwinding { task, parked, released }
-    }
-
-    fn finish(self, end: End) {
-        assert_eq!(self.parked.get(), 1);
-        self.released.add();
-        self.task.handle().unpark();
-        match (end, self.task.join()) {
-            (End::Panic, Err(JoinError::Panicked(payload))) => {
-                assert!(is_planned(&*payload, "parked in a drop"));
-            }
-            (End::Cancel, Err(JoinError::Cancelled)) => {}
-            (_, other) => panic!("{other:?}"),
-        }
-    }
-}
-
 #[test]
 fn switch_a_drop_may_suspend_during_unwinding() {
     let _watchdog = watchdog();
     quiet();
     let runtime = common::runtime(1);
     let seen = || runtime.go(panicking).join().unwrap();
-    for end in [End::Panic, End::Cancel] {
+    for why in [Why::Panic, Why::Cancel] {
         assert!(!seen());
-        let unwinding = Unwinding::start(&runtime, end);
+        let unwinding = Unwinding::start(&runtime, why);
         assert!(seen(), "the count is the thread's, so others on the worker see it");
         // They run as ever: they return, panic, are caught, store and clean up.
         assert_eq!(runtime.go(|| 42).join().unwrap(), 42);
@@ -237,7 +184,7 @@ fn switch_a_drop_may_suspend_during_unwinding() {
         assert!(is_planned(&*payload, "another"));
         assert_eq!(handlers.get(), 1);
         assert!(seen());
-        unwinding.finish(end);
+        unwinding.finish();
         assert!(!seen(), "and the count is even again");
     }
 }
@@ -247,7 +194,7 @@ fn switch_other_workers_do_not_see_the_panic() {
     let _watchdog = watchdog();
     quiet();
     let runtime = common::runtime(2);
-    let unwinding = Unwinding::start(&runtime, End::Panic);
+    let unwinding = Unwinding::start(&runtime, Why::Panic);
     // Both workers are held at once, so exactly one of the two is the panicking one's.
     let ((to_a, from_b), (to_b, from_a)) = (mpsc::channel(), mpsc::channel());
     let a = runtime.go(move || {
@@ -261,7 +208,7 @@ fn switch_other_workers_do_not_see_the_panic() {
         panicking()
     });
     assert_ne!(a.join().unwrap(), b.join().unwrap());
-    unwinding.finish(End::Panic);
+    unwinding.finish();
 }
 
 #[test]
@@ -272,10 +219,10 @@ fn switch_the_panic_count_comes_out_even_in_every_order() {
     let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
     for order in orders {
         let mut all: Vec<_> =
-            (0..3).map(|_| Some(Unwinding::start(&runtime, End::Panic))).collect();
+            (0..3).map(|_| Some(Unwinding::start(&runtime, Why::Panic))).collect();
         for (step, number) in order.into_iter().enumerate() {
             assert!(runtime.go(panicking).join().unwrap(), "step {step} of {order:?}");
-            all[number].take().unwrap().finish(End::Panic);
+            all[number].take().unwrap().finish();
         }
         assert!(!runtime.go(panicking).join().unwrap(), "after {order:?}");
     }

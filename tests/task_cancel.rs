@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use coro::raw::Coroutine;
 use coro::{JoinError, JoinHandle, Runtime, tls};
 
-use common::{Counter, Gate};
+use common::{Counter, Gate, assert_cancelled};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -22,15 +22,6 @@ const LONG: Duration = Duration::from_secs(3600);
 fn wait_until_suspended(runtime: &Runtime, running: &Counter) {
     running.wait_for(1);
     runtime.go(|| ()).join().unwrap();
-}
-
-#[track_caller]
-fn assert_cancelled<T>(outcome: Result<T, JoinError>) {
-    match outcome {
-        Err(JoinError::Cancelled) => {}
-        Err(error) => panic!("{error}"),
-        Ok(_) => panic!("it gave a value"),
-    }
 }
 
 /// Everything that suspends, each for ever or nearly so.

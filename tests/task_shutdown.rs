@@ -11,18 +11,9 @@ use std::time::{Duration, Instant};
 
 use coro::{JoinError, JoinHandle, Runtime, tls};
 
-use common::{Counter, Gate};
+use common::{Counter, Gate, assert_cancelled};
 
 const LONG: Duration = Duration::from_secs(3600);
-
-#[track_caller]
-fn assert_cancelled<T>(outcome: Result<T, JoinError>) {
-    match outcome {
-        Err(JoinError::Cancelled) => {}
-        Err(error) => panic!("{error}"),
-        Ok(_) => panic!("it gave a value"),
-    }
-}
 
 /// Fresh ones are dropped unrun, suspended ones are unwound, all cleanup is run.
 #[test]

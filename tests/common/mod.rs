@@ -26,6 +26,7 @@
 use std::any::Any;
 use std::env;
 use std::fs;
+use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::panic;
 use std::process::{self, Command, Output};
@@ -34,7 +35,7 @@ use std::sync::{Arc, Condvar, Mutex, Once, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use coro::{JoinHandle, Runtime};
+use coro::{JoinError, JoinHandle, Runtime};
 
 /// How many workers the runtimes of a test have: one, where everything takes turns; two, where
 /// every race between a pair can happen; four, which is more than many machines have cores.
@@ -130,6 +131,19 @@ pub(crate) fn child_command(test: &str, case: &str) -> Command {
     command
 }
 
+/// Runs `body` in a child process of the calling test, whose name is `test`; in the parent, checks that
+/// it ended well.
+#[track_caller]
+pub(crate) fn in_child(test: &str, limit: Duration, body: impl FnOnce()) {
+    let _watchdog = watchdog_for(limit);
+    if is_child(test) {
+        body();
+        process::exit(0);
+    }
+    let output = child(test, test);
+    assert!(output.status.success(), "{}\n{}\n{}", output.status, stdout(&output), stderr(&output));
+}
+
 /// The signal that ended a child.
 pub(crate) fn signal(output: &Output) -> Option<i32> {
     output.status.signal()
@@ -143,6 +157,27 @@ pub(crate) fn stderr(output: &Output) -> String {
 /// What a child wrote to stdout; begins with what the test harness says.
 pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Waits for a process that was forked here; gives what `waitpid` says of its end.
+pub(crate) fn wait_for_forked(pid: libc::pid_t) -> i32 {
+    let mut status = -1;
+    // SAFETY: a live local.
+    while unsafe { libc::waitpid(pid, &raw mut status, 0) } != pid {
+        let error = io::Error::last_os_error();
+        assert_eq!(error.kind(), io::ErrorKind::Interrupted, "{error}");
+    }
+    status
+}
+
+/// Checks that a coroutine was cancelled.
+#[track_caller]
+pub(crate) fn assert_cancelled<T>(outcome: Result<T, JoinError>) {
+    match outcome {
+        Err(JoinError::Cancelled) => {}
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("it gave a value"),
+    }
 }
 
 /// What [`planned`] messages begin with.

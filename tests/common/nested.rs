@@ -57,8 +57,11 @@ pub(crate) fn build(program: &Program) -> Result<PathBuf, String> {
         }
         None => Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into())),
     };
-    // What the cargo that runs us has set for its own toolchain is not for this one.
-    for variable in ["RUSTUP_TOOLCHAIN", "RUSTC", "RUSTDOC", "CARGO_ENCODED_RUSTFLAGS"] {
+    // What the cargo that runs us has set for its own toolchain is not for this one. Nor is what is
+    // loaded into the tests (`ci/signals.sh`): a linker fails where a system call is interrupted.
+    for variable in
+        ["RUSTUP_TOOLCHAIN", "RUSTC", "RUSTDOC", "CARGO_ENCODED_RUSTFLAGS", "LD_PRELOAD"]
+    {
         cargo.env_remove(variable);
     }
     let output = cargo
