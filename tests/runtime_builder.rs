@@ -5,7 +5,9 @@ mod common;
 
 use std::collections::HashSet;
 use std::io;
-use std::sync::mpsc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -208,6 +210,32 @@ fn runtime_ids_are_never_used_twice() {
         assert_ne!(id.get(), 0);
         assert!(seen.insert(id), "{id} was used twice");
     }
+}
+
+/// While one coroutine starts others, which end on other workers, it is never counted out.
+#[test]
+fn runtime_metrics_hide_nobody_who_lives() {
+    const TEST: &str = "runtime_metrics_hide_nobody_who_lives";
+    common::in_child(TEST, Duration::from_secs(60), || {
+        let runtime = common::runtime(4);
+        let over = Arc::new(AtomicBool::new(false));
+        let says_so = Arc::clone(&over);
+        let parent = runtime.go(move || {
+            for _ in 0..2000 {
+                let children: Vec<_> = (0..20).map(|_| coro::go(|| ())).collect();
+                children.into_iter().for_each(|child| child.join().unwrap());
+            }
+            says_so.store(true, Release);
+        });
+        loop {
+            let metrics = inspect::metrics();
+            if over.load(Acquire) {
+                break;
+            }
+            assert!(metrics.live > 0, "{metrics:?}");
+        }
+        parent.join().unwrap();
+    });
 }
 
 /// Alone in a process, where the numbers are exact.

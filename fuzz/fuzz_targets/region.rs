@@ -178,8 +178,7 @@ impl Model {
         ids::claim(found.id);
         let (slot_class, start) = self.slot_of(found.frame).expect("a stack is in the region");
         assert_eq!(slot_class, class, "{found:x?}");
-        let number = (start - self.base) % self.span / slot_size(class);
-        let colour = number % COLOURS * COLOUR_STEP;
+        let colour = start / slot_size(class) % COLOURS * COLOUR_STEP;
         assert_eq!(found.limit, start + guard_size(class), "{found:x?}");
         assert_eq!(found.ceiling, start + slot_size(class) - colour, "{found:x?}");
         assert_eq!(found.ceiling - found.record, self.record_size, "{found:x?}");

@@ -163,6 +163,7 @@ impl Locals {
         let found = self.find(&name, &mut digest);
         let node = Ref::new(name, value, Node::<N, V>::PRIVATE);
         if self.refuses() {
+            drop(found);
             self.refuse(node);
             return None;
         }
@@ -198,6 +199,8 @@ impl Locals {
         let mut digest = None;
         let found = self.find(&name, &mut digest);
         if self.refuses() {
+            // Not while we count as a holder: what is refused may delete what is there when it is dropped.
+            drop(found);
             return self.refuse((name, value));
         }
         match found {

@@ -49,6 +49,7 @@ impl Locals {
         let mut digest = None;
         let old = self.find(&name, &mut digest);
         if self.refuses() {
+            drop(old);
             self.refuse((name, value));
             return Shadow { name: None, old: None };
         }

@@ -195,20 +195,18 @@ pub(crate) struct Totals {
     pub(crate) stolen: u64,
 }
 
+/// Each count is read over all workers before the next, and what ends a thing before what begins it.
+/// So a coroutine that is counted as ended is counted as spawned too, wherever it was, and the counts
+/// never hide one that lives.
 pub(crate) fn totals() -> Totals {
     // Discarded ones count as started and ended, so that what is left is what lives.
     let discarded = task::discarded();
-    let mut totals =
-        Totals { spawned: 0, started: discarded, ended: discarded, parked: 0, stolen: 0 };
-    Remote::each_counters(|counters| {
-        // What ends a thing is read before what begins it, so that no difference is negative.
-        totals.ended += counters.ended.get();
-        totals.started += counters.started.get();
-        totals.stolen += counters.stolen.get();
-        totals.spawned += counters.spawned.get();
-        let unparked = counters.unparked.get();
-        totals.parked += counters.parked.get().saturating_sub(unparked);
-    });
-    totals.spawned += SPAWNED_OUTSIDE.load(Ordering::Relaxed);
-    totals
+    let ended = discarded + Remote::count(|counters| &counters.ended);
+    let started = discarded + Remote::count(|counters| &counters.started);
+    let unparked = Remote::count(|counters| &counters.unparked);
+    let parked = Remote::count(|counters| &counters.parked) - unparked;
+    let stolen = Remote::count(|counters| &counters.stolen);
+    let spawned = Remote::count(|counters| &counters.spawned);
+    let spawned = spawned + SPAWNED_OUTSIDE.load(Ordering::Relaxed);
+    Totals { spawned, started, ended, parked, stolen }
 }

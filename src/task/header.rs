@@ -185,12 +185,13 @@ impl TaskRef {
 
     /// Ends a fresh task as cancelled, in the calling context: its closure is dropped unrun.
     pub(crate) fn discard(self) {
-        DISCARDED.fetch_add(1, Ordering::Relaxed);
         self.cancel();
         // SAFETY: the task is fresh and was taken from its queue, so its content is ours; `run`
         // drops the closure of a cancelled task, on whatever stack. `finish` takes our reference.
         unsafe {
             (self.vtable.run)(self.as_ptr().cast());
+            // Release: as `Counter::add`.
+            DISCARDED.fetch_add(1, Ordering::Release);
             super::stage::finish(self.into_raw().cast_mut(), None);
         }
     }
@@ -273,7 +274,7 @@ static DISCARDED: AtomicU64 = AtomicU64::new(0);
 
 /// How many tasks ended without a worker.
 pub(crate) fn discarded() -> u64 {
-    DISCARDED.load(Ordering::Relaxed)
+    DISCARDED.load(Ordering::Acquire)
 }
 
 /// Who waits for a task's end.

@@ -171,11 +171,13 @@ impl Counter {
     /// A load and a store, which is not atomic together and need not be: there is one writer.
     #[inline]
     pub(crate) fn add(&self, n: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+        // Release: whoever reads it finds all that was counted before it as well.
+        self.0.store(self.0.load(Ordering::Relaxed) + n, Ordering::Release);
     }
 
     pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        // Acquire: pairs with `add`.
+        self.0.load(Ordering::Acquire)
     }
 }
 
@@ -212,10 +214,10 @@ impl Remote {
         all.into_iter().for_each(|remote| remote.sleep.wake());
     }
 
-    /// Runs `f` with the counters of every worker that there is or was.
-    pub(crate) fn each_counters(f: impl FnMut(&Counters)) {
+    /// The sum of one count over all workers that there ever were.
+    pub(crate) fn count(which: fn(&Counters) -> &Counter) -> u64 {
         let all = ALL.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        all.into_iter().map(|remote| &remote.counters).for_each(f);
+        all.into_iter().map(|remote| which(&remote.counters).get()).sum()
     }
 
     /// Makes the calling thread the worker of this remote, or of none.

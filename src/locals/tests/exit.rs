@@ -304,6 +304,30 @@ fn a_value_that_stores_itself_ends_too() {
     assert_eq!(LIVING.take(), 1);
 }
 
+/// What is refused is dropped while nobody holds what is stored under its name.
+#[test]
+fn a_refused_value_may_take_what_is_there_when_it_is_dropped() {
+    let (locals, log) = (locals(), Log::default());
+    let place = || Fixed::of(&PLACES[0]);
+    let store: [fn(&Locals, Fixed, OnDrop<Box<dyn FnMut()>>); 3] = [
+        |locals, place, value| locals.set(place, value),
+        |locals, place, value| assert!(locals.insert(place, value).is_none()),
+        |locals, place, value| drop(locals.put_back::<Fixed>(locals.swap_in(place, value))),
+    ];
+    for store in store {
+        locals.set(place(), log.value(1));
+        locals.round.set(ROUNDS + 1);
+        let (inside, heard) = (Rc::clone(&locals), log.clone());
+        let takes = OnDrop(Box::new(move || {
+            drop(inside.take::<_, Noted>(&place()));
+            assert_eq!(heard.take(), [1]);
+        }) as Box<dyn FnMut()>);
+        store(&locals, place(), takes);
+        assert!(locals.is_empty());
+        locals.round.set(0);
+    }
+}
+
 #[test]
 fn closed_locals_keep_nothing_and_panic_not_of_themselves() {
     let (locals, log) = (locals(), Log::default());
