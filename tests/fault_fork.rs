@@ -4,7 +4,7 @@
 mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::{Command, exit};
+use std::process::Command;
 use std::time::Duration;
 
 use coro::raw::{Coroutine, State};

@@ -4,8 +4,8 @@
 //! The handler runs on whatever stack it interrupts, as a profiler's does without `SA_ONSTACK`.
 //!
 //! It asks at every moment. It walks the stack by the unwind tables only where it has interrupted code
-//! of the coroutine and not the switch: corosensei's tables describe the switch at its ends, and for
-//! two instructions in between the stack pointer is another stack's already. SAFETY.md says so.
+//! of the coroutine and not the switch: corosensei's tables describe the switch at its ends, and in
+//! between they are wrong. `tests/frames/code.rs` says where.
 
 mod common;
 

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use coro::raw::{Coroutine, Yielder};
-use coro::{JoinError, JoinHandle, JoinSet, Runtime, tls};
+use coro::{JoinHandle, JoinSet, Runtime, tls};
 
 use common::{Counter, Gate, assert_cancelled};
 

@@ -309,7 +309,8 @@ fn a_value_that_stores_itself_ends_too() {
 fn a_refused_value_may_take_what_is_there_when_it_is_dropped() {
     let (locals, log) = (locals(), Log::default());
     let place = || Fixed::of(&PLACES[0]);
-    let store: [fn(&Locals, Fixed, OnDrop<Box<dyn FnMut()>>); 3] = [
+    type Takes = OnDrop<Box<dyn FnMut()>>;
+    let store: [fn(&Locals, Fixed, Takes); 3] = [
         |locals, place, value| locals.set(place, value),
         |locals, place, value| assert!(locals.insert(place, value).is_none()),
         |locals, place, value| drop(locals.put_back::<Fixed>(locals.swap_in(place, value))),
@@ -318,11 +319,11 @@ fn a_refused_value_may_take_what_is_there_when_it_is_dropped() {
         locals.set(place(), log.value(1));
         locals.round.set(ROUNDS + 1);
         let (inside, heard) = (Rc::clone(&locals), log.clone());
-        let takes = OnDrop(Box::new(move || {
+        let takes = move || {
             drop(inside.take::<_, Noted>(&place()));
             assert_eq!(heard.take(), [1]);
-        }) as Box<dyn FnMut()>);
-        store(&locals, place(), takes);
+        };
+        store(&locals, place(), OnDrop(Box::new(takes)));
         assert!(locals.is_empty());
         locals.round.set(0);
     }
