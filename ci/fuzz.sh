@@ -3,7 +3,7 @@
 #
 #     bash ci/fuzz.sh SECONDS [TARGET..]
 #
-# Needs a nightly toolchain, and installs cargo-fuzz if it is missing. Each run starts from the corpus in
+# Installs cargo-fuzz if it is missing. Each run starts from the corpus in
 # fuzz/corpus and leaves it as it is: what a run finds goes to a directory of its own, which is thrown
 # away. An input that fails stays in fuzz/artifacts, and its path is printed. Ends with 1 if any target
 # has found something, after all of them have run.
@@ -17,19 +17,19 @@ fi
 seconds=$1
 shift
 
-cargo +nightly --version
-cargo +nightly fuzz --version 2>/dev/null || cargo install --locked cargo-fuzz
+source ci/nightly.sh
+cargo fuzz --version 2>/dev/null || cargo install --locked cargo-fuzz
 
 targets=("$@")
 if ((${#targets[@]} == 0)); then
-    mapfile -t targets < <(cargo +nightly fuzz list)
+    mapfile -t targets < <("${nightly[@]}" fuzz list)
 fi
 
 found=$(mktemp -d)
 trap 'rm -rf "$found"' EXIT
 
 # All are built before the first runs, so that one that does not build is noticed at once.
-cargo +nightly fuzz build
+"${nightly[@]}" fuzz build
 
 failed=()
 for target in "${targets[@]}"; do
@@ -41,7 +41,7 @@ for target in "${targets[@]}"; do
         tasks) options+=(-dict=fuzz/tree.dict) ;;
     esac
     # libFuzzer writes to the first directory and only reads the others.
-    if ! cargo +nightly fuzz run "$target" "$found/$target" "fuzz/corpus/$target" \
+    if ! "${nightly[@]}" fuzz run "$target" "$found/$target" "fuzz/corpus/$target" \
         -- "${options[@]}" </dev/null; then
         failed+=("$target")
     fi

@@ -36,6 +36,11 @@ run_tour() {
     cargo run --release --example tour
 }
 
+# Each fuzz target for a minute, from the corpus that is kept.
+fuzz_briefly() {
+    bash ci/fuzz.sh 60
+}
+
 # Addresses that were kept too long show only where the compiler optimises.
 test_release() {
     cargo test --release
