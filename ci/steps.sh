@@ -36,6 +36,11 @@ run_tour() {
     cargo run --release --example tour
 }
 
+# A mix of everything at random. It fails by itself if anything is amiss, and prints its seed.
+run_soak() {
+    cargo run --release --example soak -- 20
+}
+
 # Each fuzz target for a minute, from the corpus that is kept.
 fuzz_briefly() {
     bash ci/fuzz.sh 60
