@@ -34,6 +34,9 @@
 //! A CPU that checks return addresses against a shadow stack would kill the process at the first
 //! rewritten `ret`, so [`check_shadow_stack`] refuses to start there.
 
+#[cfg(test)]
+mod tests;
+
 use std::arch::global_asm;
 use std::io;
 

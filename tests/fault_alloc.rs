@@ -8,6 +8,8 @@
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::hint::black_box;
 use std::io;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,6 +27,11 @@ static END: AtomicUsize = AtomicUsize::new(usize::MAX);
 /// Counting from here no failure is ever met.
 const FAR: usize = usize::MAX / 2;
 
+thread_local! {
+    /// Every allocation of this thread fails. Without a destructor, so it is there for whoever allocates.
+    static FORBIDDEN: Cell<bool> = const { Cell::new(false) };
+}
+
 struct Failing;
 
 #[global_allocator]
@@ -33,7 +40,9 @@ static FAILING: Failing = Failing;
 impl Failing {
     fn fails() -> bool {
         let n = ASKED.fetch_add(1, Ordering::Relaxed);
-        n < FAR && n >= FIRST.load(Ordering::Relaxed) && n < END.load(Ordering::Relaxed)
+        let meant =
+            n < FAR && n >= FIRST.load(Ordering::Relaxed) && n < END.load(Ordering::Relaxed);
+        meant || FORBIDDEN.get()
     }
 }
 
@@ -188,4 +197,27 @@ fn fault_allocation_fails_in_a_coroutine_made_by_hand() {
 #[test]
 fn fault_allocation_fails_in_a_panic() {
     for_every_allocation("fault_allocation_fails_in_a_panic", run_panic);
+}
+
+/// The report of an overflow has its line on the signal stack: it may interrupt the allocator itself.
+#[test]
+fn fault_overflow_report_allocates_nothing() {
+    const NAME: &str = "fault_overflow_report_allocates_nothing";
+    fn overflow(depth: u64) -> u64 {
+        let frame = black_box([depth; 64]);
+        if depth == u64::MAX { 0 } else { overflow(depth + 1) + black_box(&frame)[3] }
+    }
+    let _watchdog = common::watchdog();
+    if common::is_child("overflow") {
+        let task = Builder::new().name("no memory").spawn(|| {
+            FORBIDDEN.set(true);
+            overflow(0)
+        });
+        drop(task.unwrap().join());
+    }
+    let output = common::child(NAME, "overflow");
+    assert_eq!(common::signal(&output), Some(libc::SIGABRT), "{output:?}");
+    let stderr = common::stderr(&output);
+    assert!(stderr.ends_with(" 'no memory' overflowed its stack (256 KiB)\n"), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
 }

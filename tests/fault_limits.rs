@@ -160,6 +160,7 @@ fn more_than_there_are(runtime: &Runtime, count: usize) {
 }
 
 #[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
 fn fault_coroutines_wait_for_a_stack_one_worker() {
     let test = "fault_coroutines_wait_for_a_stack_one_worker";
     under_address_limit(test, &ADDRESS_LINE, || {
@@ -168,6 +169,7 @@ fn fault_coroutines_wait_for_a_stack_one_worker() {
 }
 
 #[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
 fn fault_coroutines_wait_for_a_stack_four_workers() {
     let test = "fault_coroutines_wait_for_a_stack_four_workers";
     under_address_limit(test, &ADDRESS_LINE, || {
@@ -177,6 +179,7 @@ fn fault_coroutines_wait_for_a_stack_four_workers() {
 
 /// Coroutines that start others wait like all, and those that have a stack go on meanwhile.
 #[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
 fn fault_started_coroutines_go_on_while_others_wait() {
     let test = "fault_started_coroutines_go_on_while_others_wait";
     under_address_limit(test, &ADDRESS_LINE, || {
@@ -227,6 +230,7 @@ fn fill_pool(runtime: &Runtime, count: usize) {
 
 /// The stacks that one worker keeps idle are given up for another that needs them.
 #[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
 fn fault_idle_stacks_of_other_workers_are_reclaimed() {
     let test = "fault_idle_stacks_of_other_workers_are_reclaimed";
     let output = in_child(test, ONE_WORKER, || {
@@ -243,6 +247,7 @@ fn fault_idle_stacks_of_other_workers_are_reclaimed() {
 
 /// A refusal that no other worker could help with leaves later ones as able to.
 #[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
 fn fault_idle_stacks_are_reclaimed_after_an_earlier_refusal() {
     let test = "fault_idle_stacks_are_reclaimed_after_an_earlier_refusal";
     let output = in_child(test, ONE_WORKER, || {
@@ -263,6 +268,7 @@ fn fault_idle_stacks_are_reclaimed_after_an_earlier_refusal() {
 /// All stacks but a few are held by coroutines made by hand on a plain thread; when these go, a
 /// worker that waits for one notices.
 #[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
 fn fault_a_stack_freed_by_hand_wakes_who_waits() {
     let test = "fault_a_stack_freed_by_hand_wakes_who_waits";
     let output = in_child(test, ONE_WORKER, || {
@@ -290,6 +296,7 @@ fn fault_a_stack_freed_by_hand_wakes_who_waits() {
 
 /// The same where they are held by coroutines of another runtime.
 #[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
 fn fault_a_stack_freed_by_another_runtime_wakes_who_waits() {
     let test = "fault_a_stack_freed_by_another_runtime_wakes_who_waits";
     let output = in_child(test, ONE_WORKER, || {
@@ -322,6 +329,7 @@ fn fault_a_stack_freed_by_another_runtime_wakes_who_waits() {
 
 /// Who may fail is told, with the limit's name; later it works again.
 #[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
 fn fault_the_fallible_forms_name_the_limit() {
     let test = "fault_the_fallible_forms_name_the_limit";
     under_address_limit(test, &[], || {
@@ -361,6 +369,7 @@ fn fault_the_fallible_forms_name_the_limit() {
 /// No address range at all: an error that names the limit, from whatever wants the first stack; and
 /// when the limit is raised, it works.
 #[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
 fn fault_no_region_is_an_error_and_no_end() {
     let test = "fault_no_region_is_an_error_and_no_end";
     let output = in_child(test, ONE_WORKER, || {
@@ -392,6 +401,7 @@ fn fault_no_region_is_an_error_and_no_end() {
 
 /// `go` panics with the same words.
 #[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
 fn fault_go_panics_where_there_is_no_region() {
     let test = "fault_go_panics_where_there_is_no_region";
     let output = in_child(test, ONE_WORKER, || {
@@ -408,6 +418,7 @@ fn fault_go_panics_where_there_is_no_region() {
 
 /// At `vm.max_map_count`: more coroutines than the kernel allows guards by `mprotect`.
 #[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer ends the process where it is refused a mapping")]
 fn fault_at_max_map_count_coroutines_wait() {
     let test = "fault_at_max_map_count_coroutines_wait";
     let setting = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap();

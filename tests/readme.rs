@@ -86,6 +86,7 @@ fn readme_tour_is_the_example() {
 }
 
 #[test]
+#[cfg_attr(coro_asan, ignore = "the example is built without AddressSanitizer")]
 fn readme_tour_prints_what_it_says() {
     // Long, because Cargo may have to build the example, and may have to wait for another to build.
     let _watchdog = common::watchdog_for(Duration::from_secs(600));

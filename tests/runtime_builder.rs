@@ -51,6 +51,9 @@ fn runtime_builder_gives_stacks_of_the_size_asked_for() {
             // The guard, the record and the colour come out of it: up to 20 KiB, less in the
             // smallest.
             assert!(usable <= slot && usable + (20 << 10) >= slot, "{asked}: {usable}");
+            if cfg!(coro_asan) && slot == 16 << 10 {
+                continue; // with AddressSanitizer's frames there is no room to spawn
+            }
             // What a coroutine starts has the runtime's size, unless it says otherwise.
             let inner = runtime.go(|| {
                 let same = coro::go(|| inspect::stack_bounds().unwrap().len());

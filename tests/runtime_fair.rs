@@ -3,8 +3,10 @@
 
 mod common;
 
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -272,6 +274,47 @@ fn runtime_stolen_work_stays_where_it_started() {
             .collect();
         handles.into_iter().for_each(|handle| handle.join().unwrap());
     });
+}
+
+/// Who is woken by a coroutine of another worker goes on with its own.
+#[test]
+fn runtime_woken_by_another_worker_stays_where_it_started() {
+    const ROUNDS: usize = 100;
+    let _watchdog = common::watchdog();
+    // Dropped at the end only: workers that have got hold of each other's coroutines, which is what
+    // fails here, may not end.
+    let runtime = ManuallyDrop::new(common::runtime(2));
+    let (send, parked) = mpsc::channel::<coro::Handle>();
+    let up = Counter::default();
+    // While this one waits it holds its worker, so the next one has to start on the other.
+    let wakes = runtime.go({
+        let up = up.clone();
+        move || {
+            up.add();
+            for handle in parked {
+                handle.unpark();
+                coro::yield_now();
+            }
+            thread::current().id()
+        }
+    });
+    up.wait_for(1);
+    let (tell, told) = mpsc::channel();
+    let parks = runtime.go(move || {
+        tell.send(thread::current().id()).unwrap();
+        for _ in 0..ROUNDS {
+            send.send(coro::current().unwrap()).unwrap();
+            coro::park();
+            tell.send(thread::current().id()).unwrap();
+        }
+    });
+    let first = told.recv().unwrap();
+    for _ in 0..ROUNDS {
+        assert_eq!(told.recv().unwrap(), first, "a started one is pinned");
+    }
+    parks.join().unwrap();
+    assert_ne!(wakes.join().unwrap(), first);
+    drop(ManuallyDrop::into_inner(runtime));
 }
 
 /// A bit of everything: spawning, joining, storing, parking, timers, cancelling, panics.

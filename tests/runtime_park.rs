@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -101,6 +102,50 @@ fn runtime_unpark_twice_counts_once() {
         // With more workers it may have run between the two.
         assert!(workers > 1 || waited >= SHORT, "the second token was a token too many");
     });
+}
+
+/// A coroutine that has just parked is woken before its worker has got round to showing that it is
+/// parked: by another thread, by another coroutine of the worker, by a cancellation. It wakes once.
+#[test]
+fn runtime_unpark_right_after_the_park_wakes_once() {
+    let _watchdog = common::watchdog();
+    let runtime = common::runtime(1);
+    let (up, woken, stop) = (Counter::default(), Counter::default(), Gate::default());
+    let (parks, handle) = spawn(&runtime, {
+        let (up, woken, stop) = (up.clone(), woken.clone(), stop.clone());
+        move || {
+            up.add();
+            while !stop.is_open() {
+                let _cancelled = catch_unwind(coro::park);
+                woken.add();
+            }
+        }
+    });
+    let ways: [fn(&Handle); 3] = [
+        |handle| thread::scope(|threads| threads.spawn(|| handle.unpark()).join().unwrap()),
+        Handle::unpark,
+        Handle::cancel,
+    ];
+    let wakes = runtime.go({
+        let (woken, handle) = (woken.clone(), handle.clone());
+        move || {
+            up.wait_for(1);
+            for (number, way) in (1..).zip(ways) {
+                // It wakes and parks, and then it is our turn again.
+                handle.unpark();
+                coro::yield_now();
+                way(&handle);
+                for _ in 0..10 {
+                    coro::yield_now();
+                }
+                assert_eq!(woken.get(), 2 * number, "once for each of the two");
+            }
+        }
+    });
+    wakes.join().unwrap();
+    stop.open();
+    handle.unpark();
+    parks.join().unwrap();
 }
 
 /// The park that a token ends, and the park after it, which must wait.

@@ -10,7 +10,6 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::HashSet;
 use std::ffi::c_void;
 use std::io;
-use std::mem::transmute;
 use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicIsize, Ordering};
 use std::thread;
@@ -62,6 +61,30 @@ extern "C" fn run_counted(start: *mut c_void) -> *mut c_void {
     result
 }
 
+#[cfg(coro_asan)]
+unsafe extern "C" {
+    /// AddressSanitizer's, which has to know of every thread, and calls the C library's.
+    fn __interceptor_pthread_create(
+        thread: *mut libc::pthread_t,
+        attributes: *const libc::pthread_attr_t,
+        start: Start,
+        argument: *mut c_void,
+    ) -> libc::c_int;
+}
+
+/// The function that ours stands before.
+fn next() -> Create {
+    #[cfg(coro_asan)]
+    return __interceptor_pthread_create;
+    #[cfg(not(coro_asan))]
+    // SAFETY: the next function of this name is the C library's, and has this type.
+    unsafe {
+        let next = libc::dlsym(libc::RTLD_NEXT, c"pthread_create".as_ptr());
+        assert!(!next.is_null());
+        std::mem::transmute::<*mut c_void, Create>(next)
+    }
+}
+
 /// See the module's documentation.
 ///
 /// # Safety
@@ -79,14 +102,8 @@ pub unsafe extern "C" fn pthread_create(
         return libc::EAGAIN;
     }
     let counted = Box::into_raw(Box::new((start, argument)));
-    // SAFETY: the next function of this name is the C library's, and has this type; `counted` is
-    // for the new thread, which takes it over.
-    let status = unsafe {
-        let next = libc::dlsym(libc::RTLD_NEXT, c"pthread_create".as_ptr());
-        assert!(!next.is_null());
-        let next: Create = transmute(next);
-        next(thread, attributes, run_counted, counted.cast())
-    };
+    // SAFETY: the caller's word; `counted` is for the new thread, which takes it over.
+    let status = unsafe { next()(thread, attributes, run_counted, counted.cast()) };
     if status != 0 {
         ALLOWED.fetch_add(1, Ordering::SeqCst);
         // SAFETY: there is no thread that would take it over.

@@ -339,6 +339,7 @@ fn stack_used_again_shows_nothing_of_its_former_owner() {
             let id = tls::id();
             assert_eq!(inspect::id_at(inspect::record_address().unwrap()), Some(id));
             tls::set("mine", round);
+            assert_eq!(tls::get::<usize>("mine").as_deref(), Some(&round), "as new, not closed");
             tls::at_exit(move || counter.add());
             (id, inspect::record_address().unwrap())
         });

@@ -237,6 +237,9 @@ fn stack_overflow_prints_one_line_and_aborts() {
         ("one byte", "", "256 KiB"),
         ("one large frame", "", "256 KiB"),
     ] {
+        if cfg!(coro_asan) && case == "one large frame" {
+            continue; // with AddressSanitizer the compiler probes no stack
+        }
         assert_report(NAME, case, name, size);
     }
 }

@@ -51,6 +51,7 @@ fn end_all(parked: Vec<JoinHandle<()>>) {
 }
 
 #[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer has mappings of its own")]
 fn stack_200_000_parked_coroutines_take_fewer_than_ten_mappings() {
     in_child("stack_200_000_parked_coroutines_take_fewer_than_ten_mappings", LIMIT, || {
         const COUNT: usize = 200_000;
@@ -121,6 +122,7 @@ fn stack_fresh_coroutines_have_none() {
 }
 
 #[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer's shadow memory counts as resident")]
 fn stack_residence_falls_after_a_burst_of_100_000() {
     in_child("stack_residence_falls_after_a_burst_of_100_000", LIMIT, || {
         // Guards by `mprotect`: some 30,000 at most, see above.
@@ -150,6 +152,7 @@ fn stack_residence_falls_after_a_burst_of_100_000() {
 
 /// A stack that was deep gives back what it touched, once enough others are idle.
 #[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer's shadow memory counts as resident")]
 fn stack_pages_of_large_idle_stacks_go_back() {
     in_child("stack_pages_of_large_idle_stacks_go_back", LIMIT, || {
         const SIZE: usize = 64 << 20;

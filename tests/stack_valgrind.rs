@@ -81,6 +81,7 @@ fn under_valgrind(test: &str, case: &str) -> Option<Output> {
 }
 
 #[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer cannot run below valgrind")]
 fn stack_valgrind_finds_nothing() {
     const NAME: &str = "stack_valgrind_finds_nothing";
     let _watchdog = watchdog_for(LIMIT);
@@ -99,6 +100,7 @@ fn stack_valgrind_finds_nothing() {
 
 /// It would find something: the check above can fail.
 #[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer cannot run below valgrind")]
 fn stack_valgrind_finds_a_planted_error() {
     const NAME: &str = "stack_valgrind_finds_a_planted_error";
     let _watchdog = watchdog_for(LIMIT);

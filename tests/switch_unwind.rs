@@ -160,6 +160,40 @@ fn switch_every_end_of_a_raw_coroutine_runs_cleanup_once() {
     }
 }
 
+/// What handlers and destructors store is drained by the cleanup that runs already. The return address
+/// names goexit by then, and is left alone, or cleanup would come a second time (H3).
+#[test]
+fn switch_what_cleanup_stores_is_not_hijacked_for() {
+    fn store(looked: &Counter) {
+        let steps: [fn(); 3] = [|| (), || tls::set("late", 1), || tls::at_exit(|| ())];
+        for step in steps {
+            step();
+            assert_eq!(exit_target(), Some(ExitTarget::Goexit));
+            looked.add();
+        }
+    }
+    struct Stores(Counter);
+    impl Drop for Stores {
+        fn drop(&mut self) {
+            store(&self.0);
+        }
+    }
+    fn body(looked: &Counter) {
+        tls::set("value", Stores(looked.clone()));
+        let looked = looked.clone();
+        tls::at_exit(move || store(&looked));
+    }
+    let _watchdog = watchdog();
+    let looked = Counter::default();
+    let inside = looked.clone();
+    let mut coroutine = Coroutine::<(), (), ()>::new(STACK, move |_, ()| body(&inside)).unwrap();
+    assert_eq!(coroutine.resume(()), State::Done(()));
+    assert_eq!(looked.get(), 6);
+    let inside = looked.clone();
+    common::runtime(1).go(move || body(&inside)).join().unwrap();
+    assert_eq!(looked.get(), 12);
+}
+
 #[test]
 fn switch_a_drop_may_suspend_during_unwinding() {
     let _watchdog = watchdog();

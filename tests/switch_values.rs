@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use coro::raw::{Coroutine, State, Yielder};
-use coro::{JoinError, tls};
+use coro::{JoinError, inspect, tls};
 
 use common::{Counter, is_planned, message, planned, quiet, watchdog};
 
@@ -400,18 +400,27 @@ fn switch_dropping_outlasts_a_body_that_swallows_the_unwinding() {
     drop(stubborn);
     assert_eq!((swallowed.get(), drops.get()), (3, 1));
 
-    // One that never gives in is left alone, memory and all: its destructors do not run.
+    // One that never gives in is left alone, memory and all: its destructors do not run, and nobody
+    // else gets the stack, on which its frames are.
     let token = drops.on_drop();
-    let mut endless = Coroutine::<(), (), ()>::new(STACK, move |yielder, ()| {
+    let mut endless = Coroutine::<(), _, ()>::new(STACK, move |yielder, ()| {
         let _token = token;
         loop {
-            let _ = catch_unwind(AssertUnwindSafe(|| yielder.suspend(())));
+            let place = inspect::record_address();
+            let _ = catch_unwind(AssertUnwindSafe(|| yielder.suspend(place)));
         }
     })
     .unwrap();
-    endless.resume(());
+    let place = endless.resume(());
     drop(endless);
     assert_eq!(drops.get(), 1);
+    let mut others = Vec::new();
+    for _ in 0..100 {
+        let body = |yielder: &Yielder<(), _>, ()| yielder.suspend(inspect::record_address());
+        let mut other = Coroutine::new(STACK, body).unwrap();
+        assert_ne!(other.resume(()), place);
+        others.push(other);
+    }
 }
 
 #[test]

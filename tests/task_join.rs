@@ -5,14 +5,16 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::any::Any;
-use std::future::Future;
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicIsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
+use coro::raw::{Coroutine, State};
 use coro::{Builder, Handle, JoinError, JoinHandle, Runtime, tls};
 
 use common::{Counter, Gate, Payload};
@@ -418,6 +420,9 @@ type Large = [u8; 40_000];
 
 static LIVE: AtomicIsize = AtomicIsize::new(0);
 
+/// Taken by each test that looks at `LIVE`, so that it sees its own blocks alone.
+static TURN: Mutex<()> = Mutex::new(());
+
 impl Counting {
     fn count(layout: Layout, by: isize) {
         if (size_of::<Large>()..size_of::<Large>() + 1000).contains(&layout.size()) {
@@ -465,6 +470,7 @@ fn task_join_leaves_no_block_behind() {
         handle
     }
     let _watchdog = common::watchdog();
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     common::quiet();
     common::on_workers(|runtime, _| {
         let ways: [fn(JoinHandle<Ill>); 3] = [
@@ -484,6 +490,83 @@ fn task_join_leaves_no_block_behind() {
     while LIVE.load(Relaxed) > 0 {
         thread::yield_now();
     }
+}
+
+/// Nor does a waker keep the block for ever, whatever becomes of it, while the task waits and when it
+/// has ended.
+#[test]
+fn task_wakers_leave_no_block_behind() {
+    let _watchdog = common::watchdog();
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    common::on_workers(|runtime, _| {
+        let ways: [fn(Waker); 4] = [
+            Waker::wake,
+            |waker| waker.wake_by_ref(),
+            drop,
+            |waker| [waker.clone(), waker].into_iter().for_each(Waker::wake),
+        ];
+        for way in ways {
+            let (send, wakers) = mpsc::channel();
+            let large: Large = [1; _];
+            let task = runtime.go(move || {
+                std::hint::black_box(&large);
+                let mut polls = 0;
+                coro::wait(poll_fn(|context| {
+                    polls += 1;
+                    // Two each time: one for now, one for when all is over.
+                    (0..2).for_each(|_| send.send(context.waker().clone()).unwrap());
+                    if polls == 2 { Poll::Ready(()) } else { Poll::Pending }
+                }));
+            });
+            way(wakers.recv().unwrap());
+            // One of the ways wakes nobody.
+            task.handle().unpark();
+            task.join().unwrap();
+            wakers.iter().for_each(way);
+        }
+    });
+    // The workers have ended, and with them whoever might be letting go yet.
+    assert_eq!(LIVE.load(Relaxed), 0);
+}
+
+/// The waker that a poll is given is good for as long as the poll lasts, which in a coroutine made by
+/// hand can be longer than the task that began it: the block stays.
+#[test]
+fn task_waker_in_a_poll_keeps_the_block() {
+    thread_local! {
+        static BY_HAND: RefCell<Option<Coroutine<(), (), ()>>> = const { RefCell::new(None) };
+    }
+    fn resume() -> State<(), ()> {
+        let mut by_hand = BY_HAND.take().unwrap();
+        let state = by_hand.resume(());
+        BY_HAND.set(Some(by_hand));
+        state
+    }
+    let _watchdog = common::watchdog();
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let runtime = common::runtime(1);
+    runtime
+        .go(|| {
+            let by_hand = Coroutine::new(64 << 10, |yielder, ()| {
+                coro::wait(poll_fn(|context| {
+                    yielder.suspend(());
+                    context.waker().wake_by_ref();
+                    Poll::Ready(())
+                }));
+            });
+            BY_HAND.set(Some(by_hand.unwrap()));
+        })
+        .join()
+        .unwrap();
+    let large: Large = [1; _];
+    let begins = runtime.go(move || {
+        std::hint::black_box(&large);
+        resume()
+    });
+    assert_eq!(begins.join().unwrap(), State::Yielded(()));
+    // On the only worker, so the one before is gone altogether.
+    let ends = runtime.go(|| (LIVE.load(Relaxed), resume(), LIVE.load(Relaxed)));
+    assert_eq!(ends.join().unwrap(), (1, State::Done(()), 0));
 }
 
 #[test]

@@ -99,7 +99,9 @@ fn tls_slots_never_cross_and_memory_stays_flat() {
             let grown = resident().saturating_sub(first);
             // To lose a word of each coroutine would be more.
             let allowed = first / 4 + COROUTINES * ROUNDS * 8;
-            assert!(grown < allowed, "{kind:?}, {workers} workers: {first} grew by {grown}");
+            // AddressSanitizer keeps what is freed, for a while.
+            let flat = grown < allowed || cfg!(coro_asan);
+            assert!(flat, "{kind:?}, {workers} workers: {first} grew by {grown}");
         }
     }
 }

@@ -74,6 +74,7 @@ fn stack_guard_survives_fork() {
 }
 
 #[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer's mlockall and munlock do nothing")]
 fn stack_locked_memory_gets_the_other_guard() {
     let output = in_child(stack_locked_memory_gets_the_other_guard, || {
         let smallest = Class::for_size(1).unwrap();
@@ -102,6 +103,7 @@ fn stack_locked_memory_gets_the_other_guard() {
 }
 
 #[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer's mlockall and munlock do nothing")]
 fn stack_works_under_mlockall() {
     let output = in_child(stack_works_under_mlockall, || {
         // SAFETY: locking changes no contents.

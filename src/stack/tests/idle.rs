@@ -145,6 +145,7 @@ fn stack_maker_and_ender_trade_over_the_shelf() {
 }
 
 #[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer's shadow memory counts as resident")]
 fn stack_residence_falls_after_a_burst() {
     let output = in_child(stack_residence_falls_after_a_burst, || {
         // With guards by mprotect there cannot be as many.

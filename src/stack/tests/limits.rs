@@ -55,6 +55,7 @@ fn set_limit(resource: libc::__rlimit_resource_t, bytes: u64) -> u64 {
 }
 
 #[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
 fn stack_region_shrinks_to_the_limit_on_addresses() {
     let output = in_child(stack_region_shrinks_to_the_limit_on_addresses, || {
         let limit = 4 << 30;
@@ -97,6 +98,7 @@ fn stack_region_shrinks_to_the_largest_hole() {
 }
 
 #[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
 fn stack_smallest_region_has_no_slots_larger_than_a_span() {
     let output = in_child(stack_smallest_region_has_no_slots_larger_than_a_span, || {
         set_limit(libc::RLIMIT_AS, 512 << 20);
@@ -121,6 +123,7 @@ fn stack_smallest_region_has_no_slots_larger_than_a_span() {
 }
 
 #[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
 fn stack_no_addresses_is_an_error_that_can_pass() {
     let output = in_child(stack_no_addresses_is_an_error_that_can_pass, || {
         let before = set_limit(libc::RLIMIT_AS, 150 << 20);
@@ -137,6 +140,7 @@ fn stack_no_addresses_is_an_error_that_can_pass() {
 }
 
 #[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
 fn stack_where_bytes_are_counted_every_stack_that_fits_is_given() {
     let test = stack_where_bytes_are_counted_every_stack_that_fits_is_given;
     let output = in_child(test, || {
