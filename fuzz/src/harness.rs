@@ -88,3 +88,10 @@ fn watch() {
 pub extern "C" fn __asan_default_options() -> *const c_char {
     c"detect_stack_use_after_return=0:use_sigaltstack=0".as_ptr()
 }
+
+/// Asked by LeakSanitizer. The pool for blocking calls may have made a thread that has had no turn when the
+/// process ends, and what that thread is to take over hangs on nothing yet.
+#[unsafe(no_mangle)]
+pub extern "C" fn __lsan_default_suppressions() -> *const c_char {
+    c"leak:grow_pool\n".as_ptr()
+}
