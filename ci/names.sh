@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every test that SAFETY.md names exists, every fuzz target too, and every invariant that a SAFETY
-# comment or a module's head states is in its table.
+# Every test that SAFETY.md names exists, every fuzz target too; every invariant that a SAFETY comment or
+# a module's head states is in its table, and so is every bug that ci/planted.sh plants.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -29,5 +29,12 @@ for stated in $(grep -rhoE '^//! - \*\*[A-Z][0-9]+' src | grep -oE '[A-Z][0-9]+'
 done
 for cited in $(grep -rhoE '// SAFETY: [A-Z][0-9]+(, [A-Z][0-9]+)*' src | grep -oE '\b[A-Z][0-9]+' | grep -v '^M' | sort -u); do
     grep -qx "$cited" <<<"$invariants" || complain "a SAFETY comment cites $cited, which is not in the table"
+done
+for patch in ci/plants/*.patch; do
+    name=$(basename "$patch" .patch)
+    grep -qF "| \`$name\` |" SAFETY.md || complain "the plant $name is not in the table"
+    for test in $(sed -n '/^--- /q; s/^notices: [a-z_]* \([a-z0-9_]*\).*/\1/p' "$patch"); do
+        grep -rqE "fn $test\b" src tests || complain "the plant $name names $test, which is not there"
+    done
 done
 exit "$failed"

@@ -341,7 +341,9 @@ impl Worker {
     /// The last look before sleeping, after the fence.
     fn overlooked(&self) -> bool {
         self.remote.has_ready()
-            || (!self.starved.get() && self.shared.has_fresh())
+            // Starved, and nobody waits for a stack any more: one was given up after we had looked for
+            // it, and before those who were told of it could see us asleep.
+            || (self.shared.has_fresh() && (!self.starved.get() || !shortage::is_announced()))
             || self.shared.closing.load(Ordering::Relaxed) != self.closing.get()
             || RECLAIM.load(Ordering::Relaxed) != self.reclaimed.get()
     }

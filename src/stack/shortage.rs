@@ -25,7 +25,7 @@ pub(crate) fn announce() -> bool {
 
 /// Whether somebody waits.
 #[inline]
-pub(super) fn is_announced() -> bool {
+pub(crate) fn is_announced() -> bool {
     WAITING.load(Ordering::Relaxed)
 }
 
