@@ -46,6 +46,11 @@ fuzz_briefly() {
     bash ci/fuzz.sh 60
 }
 
+# The debug tests once more, with AddressSanitizer, which is told of every switch of stacks.
+test_asan() {
+    bash ci/asan.sh
+}
+
 # Addresses that were kept too long show only where the compiler optimises.
 test_release() {
     cargo test --release

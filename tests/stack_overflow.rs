@@ -202,6 +202,32 @@ fn stack_overflow_prints_one_line_and_aborts() {
             });
             drop(task.join());
         }
+        Some("a signal") => {
+            extern "C" fn ignore(_: i32) {}
+            fn deep(limit: usize) -> u8 {
+                let frame = black_box([1_u8; 100]);
+                if frame.as_ptr().addr() < limit + 700 {
+                    // SAFETY: a signal to this thread, whose handler touches nothing. There is room for
+                    // the call, and none for a signal frame.
+                    unsafe { libc::raise(libc::SIGUSR1) };
+                    eprintln!("it went on");
+                    return frame[0];
+                }
+                deep(limit) + frame[1]
+            }
+            // SAFETY: a live local of the right type; no SA_ONSTACK.
+            unsafe {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                action.sa_sigaction = ignore as *const () as usize;
+                libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut());
+            }
+            let task = coro::go(|| {
+                announce();
+                let limit = inspect::stack_bounds().unwrap().start;
+                black_box(deep(limit))
+            });
+            drop(task.join());
+        }
         Some("one large frame") => {
             #[inline(never)]
             fn large() -> u8 {
@@ -235,6 +261,7 @@ fn stack_overflow_prints_one_line_and_aborts() {
         ("after others", "", "256 KiB"),
         ("renewed", "", "256 KiB"),
         ("one byte", "", "256 KiB"),
+        ("a signal", "", "256 KiB"),
         ("one large frame", "", "256 KiB"),
     ] {
         if cfg!(coro_asan) && case == "one large frame" {

@@ -53,9 +53,7 @@ pub(crate) fn protect_thread() -> io::Result<()> {
 
 #[cold]
 fn protect() -> io::Result<()> {
-    // SAFETY: S8.
-    let frame = unsafe { libc::getauxval(AT_MINSIGSTKSZ) } as usize;
-    let size = SMALLEST.max(frame + FOR_HANDLERS).next_multiple_of(PAGE);
+    let size = SMALLEST.max(signal_frame() + FOR_HANDLERS).next_multiple_of(PAGE);
     let active = active()?;
     if active.ss_flags & libc::SS_DISABLE != 0 || active.ss_size < size {
         let stack = AltStack::install(size)?;
@@ -65,6 +63,12 @@ fn protect() -> io::Result<()> {
     }
     PROTECTED.set(true);
     Ok(())
+}
+
+/// How large a signal frame can be.
+pub(super) fn signal_frame() -> usize {
+    // SAFETY: S8; it reads what the kernel has given to the process, in a signal handler too (S6).
+    unsafe { libc::getauxval(AT_MINSIGSTKSZ) as usize }
 }
 
 impl AltStack {

@@ -10,6 +10,11 @@
 //! frame, up to one slot's size below it. A wild pointer into another coroutine's guard is
 //! not an overflow, and to call it one would send its finder the wrong way.
 //!
+//! **A signal can be what overflows.** Where its handler has no stack of its own, the kernel puts the
+//! signal frame on the coroutine's: some kilobytes, which no compiler has probed for. If they do not fit
+//! the kernel drops the signal and sends SIGSEGV instead, without an address and with `SI_KERNEL`. A
+//! non-canonical address makes such a fault too, but that one is a trap of the CPU's and says so.
+//!
 //! **Every other fault** goes to the action that was there before, kept for each signal: a handler is
 //! called as the kernel would have called it, save that it runs on the alternate stack; the default
 //! action is put back, and the instruction then faults a second time. A handler that the program
@@ -23,6 +28,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use libc::{c_int, c_void, sigaction, siginfo_t, ucontext_t};
 
+use super::altstack;
 use super::class::Size;
 use super::line::Line;
 use super::slot::{self, Place};
@@ -34,6 +40,15 @@ static DESCRIBE: OnceLock<Describe> = OnceLock::new();
 
 /// `BUS_MCEERR_AO` of `asm-generic/siginfo.h`: memory has failed somewhere, not at this instruction.
 const BUS_MCEERR_AO: c_int = 5;
+
+/// `SI_KERNEL` of `asm-generic/siginfo.h`: not about an address.
+const SI_KERNEL: c_int = 0x80;
+
+/// The trap of `asm/trapnr.h` for, among others, a non-canonical address.
+const X86_TRAP_GP: i64 = 13;
+
+/// What lies below the stack pointer and belongs to the interrupted function.
+const RED_ZONE: usize = 128;
 
 /// A signal whose faults we look at, and what was done about it before us.
 struct Watched {
@@ -115,7 +130,13 @@ extern "C" fn on_fault(signal: c_int, info: *mut siginfo_t, context: *mut c_void
     let (info_ref, registers) =
         unsafe { (&*info, &(*context.cast::<ucontext_t>()).uc_mcontext.gregs) };
     let stack_pointer = registers[libc::REG_RSP as usize] as usize;
-    if let Some(place) = overflowed(info_ref, stack_pointer) {
+    let place = if info_ref.si_code == SI_KERNEL {
+        let trapped = registers[libc::REG_TRAPNO as usize] == X86_TRAP_GP;
+        if trapped { None } else { no_room_for_a_signal(stack_pointer) }
+    } else {
+        overflowed(info_ref, stack_pointer)
+    };
+    if let Some(place) = place {
         report(&place);
         // SAFETY: S6, abort is allowed here.
         unsafe { libc::abort() };
@@ -142,6 +163,14 @@ fn overflowed(info: &siginfo_t, stack_pointer: usize) -> Option<Place> {
     let below = place.start - place.class.slot_size();
     let ours = addr < place.limit() && (below..place.end()).contains(&stack_pointer);
     ours.then_some(place)
+}
+
+/// The slot that had no room for a signal frame, if this is what happened: the kernel would have put
+/// it below the stack pointer.
+fn no_room_for_a_signal(stack_pointer: usize) -> Option<Place> {
+    let place = slot::place_of(stack_pointer)?;
+    let needed = RED_ZONE + altstack::signal_frame();
+    (stack_pointer < place.limit() + needed).then_some(place)
 }
 
 fn report(place: &Place) {
