@@ -16,8 +16,8 @@ use std::cell::{Cell, UnsafeCell};
 use std::future;
 use std::hint::black_box;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -337,29 +337,30 @@ fn ping_pong(times: u64) -> Duration {
     time
 }
 
-/// How long so many hand-overs take: one coroutine makes a channel, gives its sender to the other
-/// and waits for the receiver, which the other's `send` wakes.
+/// How long so many hand-overs take: one coroutine unparks the other, and waits for what that sends.
 fn hand_over(times: u64) -> Duration {
-    let (senders, given) = mpsc::sync_channel(1);
-    let giver = go(move || {
-        for number in 0..times {
-            let sender: oneshot::Sender<u64> = loop {
-                match given.try_recv() {
-                    Ok(sender) => break sender,
-                    Err(_) => park(),
-                }
-            };
-            sender.send(number).expect("the receiver waits");
-        }
-    });
-    let handle = giver.handle();
-    let time = timed(times, || {
-        let (sender, receiver) = oneshot::channel();
-        senders.send(sender).expect("there is room");
-        handle.unpark();
-        _ = black_box(wait(receiver));
-    });
-    giver.join().expect("it does not panic");
+    /// Channels that are made at once; to make them is not measured.
+    const CHANNELS: u64 = 1000;
+
+    let mut time = Duration::ZERO;
+    for begun in (0..times).step_by(CHANNELS as usize) {
+        let count = CHANNELS.min(times - begun);
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| oneshot::channel::<u64>()).unzip();
+        let giver = go(move || {
+            for sender in senders {
+                park();
+                sender.send(7).expect("the receiver waits");
+            }
+        });
+        let handle = giver.handle();
+        let mut receivers = receivers.into_iter();
+        time += timed(count, || {
+            handle.unpark();
+            _ = black_box(receivers.next().map(wait));
+        });
+        giver.join().expect("it does not panic");
+    }
     time
 }
 
@@ -372,7 +373,7 @@ fn waiting(c: &mut Criterion) {
     group.bench_function("wait on a future that is ready", |b| {
         inside(b, &one, |times| timed(times, || _ = black_box(wait(future::ready(black_box(1))))));
     });
-    group.bench_function("wait on a oneshot channel, made, sent by another", |b| {
+    group.bench_function("unpark, wait on a oneshot channel", |b| {
         inside(b, &one, hand_over);
     });
     group.finish();

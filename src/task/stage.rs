@@ -154,7 +154,7 @@ impl Header {
     /// # Safety
     ///
     /// The task is the one that the calling code belongs to.
-    #[inline]
+    #[inline(always)]
     pub(super) unsafe fn switch_out(&self, signal: Signal) {
         let stage = self.stage();
         stage.calm.set(!std::thread::panicking());
