@@ -186,6 +186,8 @@ fn fault_started_coroutines_go_on_while_others_wait() {
         let runtime = common::runtime(2);
         let ended = Counter::default();
         let release = Counter::default();
+        // Before there is anything to report.
+        let mut gate = StderrGate::new();
         let tasks: Vec<_> = (0..20)
             .map(|_| {
                 let (ended, release) = (ended.clone(), release.clone());
@@ -205,7 +207,6 @@ fn fault_started_coroutines_go_on_while_others_wait() {
                 })
             })
             .collect();
-        let mut gate = StderrGate::new();
         let line = gate.wait();
         gate.close(&line);
         release.add();

@@ -359,7 +359,8 @@ impl Worker {
             ));
         });
         if shortage::announce() {
-            self.reclaimed.set(RECLAIM.fetch_add(1, Ordering::Relaxed) + 1);
+            // Release: whoever follows the call finds the shortage announced.
+            self.reclaimed.set(RECLAIM.fetch_add(1, Ordering::Release) + 1);
             Remote::wake_all();
         }
         // Whoever gave one up before the announcement did not know that we want it.
@@ -369,7 +370,8 @@ impl Worker {
     /// Gives the idle stacks of this worker to those who need one.
     #[cold]
     fn give_up_stacks(&self) {
-        self.reclaimed.set(RECLAIM.load(Ordering::Relaxed));
+        // Acquire: pairs with `take_scarce`.
+        self.reclaimed.set(RECLAIM.load(Ordering::Acquire));
         self.pool.borrow_mut().flush();
     }
 

@@ -220,12 +220,14 @@ impl Pool {
         fresh(class).or_else(|error| self.fetch(class).ok_or(error))
     }
 
-    /// Moves a batch here from the shelf, and takes the newest of it.
+    /// Moves a batch here from the shelf, and takes the newest of it. Where somebody waits for a stack
+    /// it takes that one alone: what is idle here is out of the others' reach.
     fn fetch(&mut self, class: Class) -> Option<Slot> {
         let idle = &mut self.idle[class.index()];
         let mut shelf = lock(&SHELVES[class.index()]);
         let best = shelf.best();
-        let count = best.len().min(batch(class));
+        let wanted = if shortage::is_announced() { 1 } else { batch(class) };
+        let count = best.len().min(wanted);
         idle.extend(best.drain(best.len() - count..));
         drop(shelf);
         let slot = idle.pop()?;

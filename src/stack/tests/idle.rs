@@ -120,6 +120,24 @@ fn stack_flushed_slots_serve_other_workers() {
     assert_success(&output);
 }
 
+/// A pool that took a batch would keep the others' stacks from them.
+#[test]
+fn stack_pool_takes_no_more_than_it_needs_in_a_shortage() {
+    let output = in_child(stack_pool_takes_no_more_than_it_needs_in_a_shortage, || {
+        let idle: Vec<Slot> = (0..10).map(|_| take(Class::DEFAULT).unwrap()).collect();
+        idle.into_iter().for_each(give);
+        shortage::announce();
+        let issued = slot::issued_in_all();
+        let mut pool = Pool::new();
+        let mine = pool.take(Class::DEFAULT).unwrap();
+        let others: Vec<Slot> = (0..9).map(|_| take(Class::DEFAULT).unwrap()).collect();
+        assert_eq!(slot::issued_in_all(), issued, "they were all on the shelf");
+        pool.give(mine);
+        others.into_iter().for_each(give);
+    });
+    assert_success(&output);
+}
+
 #[test]
 fn stack_maker_and_ender_trade_over_the_shelf() {
     let output = in_child(stack_maker_and_ender_trade_over_the_shelf, || {
