@@ -181,26 +181,37 @@ impl Shadow {
 
 /// What stands for a call among the instructions, if the one at `before.pc` does.
 fn call_between(finder: &Finder, before: &Moment, now: &Moment) -> Option<Kind> {
-    /// The longest CALL: two prefixes, opcode, operand, displacement.
-    const LONGEST: usize = 8;
-
     // SAFETY: what ran is code, in the middle of more.
-    let place = unsafe { finder.place_of(before.pc) };
-    if now.rsp == before.rsp {
-        let was_ours = Trampoline::offset_of(before.pc).is_some();
-        return match place {
-            Some(Place::JMP) => Some(Kind::Root),
-            _ if was_ours && Trampoline::offset_of(now.pc).is_none() => Some(Kind::Call),
-            _ => None,
-        };
+    let (place, calls) = unsafe { (finder.place_of(before.pc), is_call(before.pc)) };
+    let leaves_ours = || {
+        let [from, to] = [before.pc, now.pc].map(Trampoline::offset_of);
+        now.rsp == before.rsp && from.is_some() && to.is_none()
+    };
+    match place {
+        Some(Place::CALL) => Some(Kind::Switch),
+        Some(Place::JMP) => Some(Kind::Root),
+        _ => (calls || leaves_ours()).then_some(Kind::Call),
     }
-    // A PUSH moves RSP too, but runs on into the bytes behind it.
-    let behind = before.pc + 1..=before.pc + LONGEST;
-    let pushed = now.rsp == before.rsp.wrapping_sub(8);
-    // SAFETY: RSP is the stack pointer of code that runs.
-    let called = pushed && behind.contains(&unsafe { word(now.rsp) }) && !behind.contains(&now.pc);
-    let kind = if place == Some(Place::CALL) { Kind::Switch } else { Kind::Call };
-    called.then_some(kind)
+}
+
+/// Whether the instruction at `pc` is a CALL.
+///
+/// It takes the opcode to tell. A PUSH too moves RSP by a word, which may be the address of the next
+/// instruction; and a CALL too may go on a few bytes further down, where the next function begins.
+///
+/// # Safety
+///
+/// At `pc` is code, with more of it behind.
+unsafe fn is_call(pc: usize) -> bool {
+    // SAFETY: the caller's word; there are no more prefixes than three before a CALL.
+    let code = unsafe { *(pc as *const [u8; 5]) };
+    let mut code =
+        code.into_iter().skip_while(|byte| matches!(byte, 0x3e | 0x40..=0x4f | 0x66 | 0x67 | 0xf2));
+    match code.next() {
+        Some(0xe8) => true,
+        Some(0xff) => code.next().is_some_and(|operand| operand >> 3 & 7 == 2),
+        _ => false,
+    }
 }
 
 fn stack_of_the_thread() -> Range<usize> {
