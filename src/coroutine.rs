@@ -218,7 +218,7 @@ struct Work<F, In, Ret> {
 impl<F, In, Ret> Drop for Work<F, In, Ret> {
     fn drop(&mut self) {
         if self.waits.get() {
-            // SAFETY: it was not taken.
+            // SAFETY: C1, the coroutine has never run its function, so it was not taken.
             unsafe { ManuallyDrop::drop(self.function.get_mut()) };
         }
     }
@@ -259,7 +259,7 @@ where
     work.waits.set(false);
     // The function may be large, so it is moved to the stack once, and not through `catch_unwind` too.
     let run = || {
-        // SAFETY: taken here, once: the trampoline calls us once.
+        // SAFETY: C1, the work outlives us; taken here, once, as `waits` says from now on.
         let function = unsafe { work.function.get().cast::<F>().read() };
         function(yielder, input)
     };

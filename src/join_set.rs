@@ -202,9 +202,15 @@ impl<T: Send + 'static> JoinSet<T> {
         }
         let place = self.members.iter().position(Option::is_some)?;
         let error = self.members[place].as_mut()?.refuse_own()?;
-        self.members[place] = None;
-        self.free.push(place);
+        drop(self.vacate(place));
         Some(error)
+    }
+
+    /// Takes out the member at `place`, which has one.
+    fn vacate(&mut self, place: usize) -> JoinHandle<T> {
+        let member = self.members[place].take().expect("a place is queued once, while it is taken");
+        self.free.push(place);
+        member
     }
 
     /// As [`join_next`](JoinSet::join_next), but `None` as well when no member has ended yet.
@@ -223,9 +229,7 @@ impl<T: Send + 'static> JoinSet<T> {
 
     /// The outcome of the member at `place`, which has ended.
     fn take(&mut self, place: usize) -> Result<T, JoinError> {
-        let member = self.members[place].take().expect("a place is queued once, while it is taken");
-        self.free.push(place);
-        member.join()
+        self.vacate(place).join()
     }
 
     /// Cancels every member. They stay in the set and are joined as cancelled.

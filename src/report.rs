@@ -18,9 +18,9 @@ pub(crate) fn write(mut bytes: &[u8]) {
         // SAFETY: S8, bytes that live during the call.
         let written =
             unsafe { libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len()) };
-        match usize::try_from(written) {
-            Ok(count) if count > 0 => bytes = &bytes[count..],
-            _ if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+        match written {
+            1.. => bytes = &bytes[written.cast_unsigned()..],
+            -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
             // Closed, or a full disk: the line is lost, and the program goes on.
             _ => return,
         }

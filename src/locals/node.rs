@@ -76,6 +76,14 @@ pub(super) struct Header {
     pub(super) next: Cell<Link>,
 }
 
+impl Header {
+    /// Whether the value is a `V`.
+    #[inline(always)]
+    fn holds<V: 'static>(&self) -> bool {
+        self.vtable.get().value == TypeId::of::<V>()
+    }
+}
+
 const _: () = assert!(size_of::<Header>() == 48, "a small value and its key fit a cache line");
 
 /// Clones the name and the value of a node for another coroutine.
@@ -254,7 +262,7 @@ impl Ref {
     /// Whether the value is a `V`.
     #[inline(always)]
     pub(super) fn holds<V: 'static>(&self) -> bool {
-        self.header().vtable.get().value == TypeId::of::<V>()
+        self.header().holds::<V>()
     }
 
     /// The value, if it is a `V`.
@@ -369,8 +377,7 @@ impl<V: 'static> Held<V> {
     #[inline(always)]
     pub(super) unsafe fn share(node: NonNull<Header>) -> Option<Held<V>> {
         // SAFETY: L1, the caller's word.
-        let value = unsafe { node.as_ref() }.vtable.get().value;
-        if value != TypeId::of::<V>() {
+        if !unsafe { node.as_ref() }.holds::<V>() {
             return None;
         }
         // SAFETY: L1, the caller's word.

@@ -114,7 +114,7 @@ pub(super) fn write_down(tasks: &[Started]) {
     if report.missing == 0 {
         let text = std::mem::take(&mut report.text);
         drop(report);
-        report::tell(format_args!("{}", text.trim_end()));
+        report::write(text.as_bytes());
     }
 }
 

@@ -124,11 +124,17 @@ impl<T> JoinHandle<T> {
     /// The error for a coroutine that waits for its own end, which nobody will be told of then; `None`
     /// if the caller is anybody else.
     pub(crate) fn refuse_own(&mut self) -> Option<JoinError> {
-        let me = current_task().filter(|me| me.as_ptr() == self.task.as_ptr())?;
+        let error = self.error_of_own()?;
         if self.task.state.clear_waiter() {
             // SAFETY: T6, WAITER is clear, and this is the only handle.
             drop(unsafe { self.task.waiter.get().replace(Waiter::Nobody) });
         }
+        Some(error)
+    }
+
+    /// What the coroutine itself gets if it waits for its own end; `None` for any other caller.
+    fn error_of_own(&self) -> Option<JoinError> {
+        let me = current_task().filter(|me| me.as_ptr() == self.task.as_ptr())?;
         Some(joined_itself(&me))
     }
 
@@ -223,10 +229,8 @@ impl<T> Future for JoinHandle<T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(!self.taken, "a JoinHandle was polled after it was ready");
         if !self.is_finished() {
-            if let Some(me) = current_task()
-                && me.as_ptr() == self.task.as_ptr()
-            {
-                return Poll::Ready(Err(joined_itself(&me)));
+            if let Some(error) = self.error_of_own() {
+                return Poll::Ready(Err(error));
             }
             if !self.notify(context.waker().clone()) {
                 return Poll::Pending;

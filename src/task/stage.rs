@@ -169,8 +169,8 @@ impl Header {
 ///
 /// # Safety
 ///
-/// Called on the stack of this task, with its stage, or for a task that was never started; the task's own reference
-/// is the caller's to give away.
+/// Called on the stack of this task, with its stage, or for a task that was never started; the task's
+/// own reference is the caller's to give away.
 #[inline]
 pub(super) unsafe fn finish(header: *mut Header, stage: Option<&Stage>) {
     // SAFETY: T1, the task's own reference.
