@@ -22,7 +22,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
+use std::mem::{self, ManuallyDrop};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 
@@ -31,6 +31,7 @@ use corosensei::stack::{MIN_STACK_SIZE, Stack, StackPointer};
 
 use crate::goexit;
 use crate::id::Id;
+use crate::locals::{quietly, swallow};
 use crate::record::{self, Record};
 use crate::stack::{self, Class, Slot};
 
@@ -162,11 +163,22 @@ const UNWIND_ATTEMPTS: u32 = 16;
 ///
 /// Dropping a suspended coroutine unwinds it: destructors run, newest first, then its exit handlers,
 /// then its data is dropped. A coroutine that catches this unwinding and suspends itself again is
-/// unwound again, 16 times in all; then its stack is leaked. So it is at once where a destructor
-/// suspends during the unwinding, because a second panic there would abort the process. In a program
-/// compiled with `panic = "abort"` nothing can be unwound, and a suspended coroutine that is dropped
-/// leaks its stack and whatever lives there. A coroutine that was never resumed just drops its
-/// closure.
+/// unwound again, 16 times in all; then its stack is leaked. So it is at once where it suspended itself
+/// while a panic was under way on its thread and one still is, for it may be in a destructor that a panic
+/// runs, and a second panic there would abort the process. In a program compiled with `panic = "abort"`
+/// nothing can be unwound, and a suspended coroutine that is dropped leaks its stack and whatever lives
+/// there. A coroutine that was never resumed just drops its closure.
+///
+/// # Left to its user
+///
+/// Two things the type system cannot see to:
+///
+/// - A coroutine that is suspended inside [`LocalKey::with`](std::thread::LocalKey::with) has to end
+///   before its thread does. If it is forgotten there, or kept in another thread-local whose destructor
+///   unwinds it, what it borrows may be gone. Tasks need no such care: their thread outlives them.
+/// - One that is forgotten or leaked in the middle of a panic leaves its thread
+///   [panicking](std::thread::panicking) for ever. Then nothing on that thread can be cancelled or cut
+///   short by a [`timeout`](crate::timeout) any more.
 ///
 /// # Examples
 ///
@@ -200,6 +212,9 @@ pub struct Coroutine<In: 'static, Yield: 'static, Ret: 'static> {
     /// Of the slot; gone when the slot was given back or leaked.
     slot: Option<Slot>,
     record: NonNull<Record>,
+    /// No panic was under way on the thread when the coroutine suspended itself last, so it is none of
+    /// its own that is under way now.
+    calm: Cell<bool>,
     body: Box<dyn Body<In, Yield, Ret>>,
     /// Neither `Send` nor `Sync`: what is on the stack may be neither.
     not_send: PhantomData<*mut ()>,
@@ -320,6 +335,7 @@ impl<In: 'static, Yield: 'static, Ret: 'static> Coroutine<In, Yield, Ret> {
             engine: ManuallyDrop::new(engine),
             slot: Some(slot),
             record,
+            calm: Cell::new(true),
             body: work,
             not_send: PhantomData,
         })
@@ -370,9 +386,13 @@ impl<In: 'static, Yield: 'static, Ret: 'static> Coroutine<In, Yield, Ret> {
 
     #[inline]
     fn switch_to(&mut self, input: Resume<In>) -> Option<Yield> {
-        // SAFETY: R1, the slot is ours and the coroutine has not ended.
-        unsafe { self.record.as_ref().resumer.set(record::stack_pointer()) };
-        self.engine.resume(input)
+        // SAFETY: R1, the slot is ours until `release`.
+        let record = unsafe { self.record.as_ref() };
+        record.resumer.set(record::stack_pointer());
+        let yielded = self.engine.resume(input);
+        record.resumer.set(0);
+        self.calm.set(!std::thread::panicking());
+        yielded
     }
 
     #[cold]
@@ -391,33 +411,55 @@ impl<In: 'static, Yield: 'static, Ret: 'static> Coroutine<In, Yield, Ret> {
         }
     }
 
+    /// Whether it is being resumed. Dropped it can be then too: `process::exit` runs the destructors of
+    /// its thread's locals, on the stack that it is called on, and one of them may own the coroutine.
+    ///
+    /// The record says so, and not the engine: `resume` has the latter to itself, and may not have
+    /// written down yet what it has done to it.
+    fn is_running(&self) -> bool {
+        // SAFETY: R1, the slot is ours.
+        self.slot.is_some() && unsafe { self.record.as_ref() }.resumer.get() != 0
+    }
+
     /// Unwinds a suspended coroutine; tells whether it has ended.
     fn unwind(&mut self) -> bool {
         for _ in 0..UNWIND_ATTEMPTS {
-            // What it suspends itself with is dropped in passing.
-            if self.switch_to(Resume::Unwind).is_none() {
-                return true;
-            }
-            if std::thread::panicking() {
-                // It suspended itself inside a destructor; to unwind it there would abort.
+            if !self.calm.get() && std::thread::panicking() {
+                // It may be suspended in a destructor that a panic runs: to unwind it there would abort (P1).
                 return false;
+            }
+            match self.switch_to(Resume::Unwind) {
+                None => return true,
+                // Whatever becomes of that, the coroutine is to be cleaned up.
+                Some(value) => quietly(|| drop(value)),
             }
         }
         false
+    }
+
+    /// Leaves the slot to the frames that remain on it (C1), and what they borrow from the work where
+    /// it is.
+    fn leak(&mut self) {
+        self.slot = None;
+        let gone: Box<dyn Body<In, Yield, Ret>> = Box::new(Abandoned);
+        mem::forget(mem::replace(&mut self.body, gone));
     }
 }
 
 impl<In: 'static, Yield: 'static, Ret: 'static> Drop for Coroutine<In, Yield, Ret> {
     fn drop(&mut self) {
-        if !self.engine.started() {
+        if self.is_running() {
+            self.leak();
+        } else if !self.engine.started() {
             // SAFETY: dropped here and nowhere else; its closure holds nothing but pointers.
             unsafe { ManuallyDrop::drop(&mut self.engine) };
-        } else if !self.engine.done() && (cfg!(panic = "abort") || !self.unwind()) {
-            // Frames remain on the stack, so the slot is never given back (C1), and what the frames
-            // borrow from the work stays where it is.
-            self.slot = None;
-            let gone: Box<dyn Body<In, Yield, Ret>> = Box::new(Abandoned);
-            std::mem::forget(std::mem::replace(&mut self.body, gone));
+        } else if !self.is_done() {
+            if cfg!(panic = "abort") || !self.unwind() {
+                self.leak();
+            } else if let Some(Err(payload)) = self.body.take_outcome() {
+                // It may be an interruption, which was not meant for the coroutine alone.
+                swallow(payload);
+            }
         }
         self.release();
     }

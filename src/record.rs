@@ -69,7 +69,7 @@ pub(crate) struct Record {
     pub(crate) return_slot: Cell<*mut usize>,
     /// The task that this coroutine is the body of; null for a coroutine made by hand.
     pub(crate) task: Cell<*const ()>,
-    /// A stack pointer of whoever resumed this coroutine last; 0 where nobody needs to know.
+    /// A stack pointer of whoever resumes this coroutine; 0 where nobody does, or needs to know.
     pub(crate) resumer: Cell<usize>,
     /// The innermost deadline that was set on this stack (see `deadline`).
     pub(crate) deadlines: Cell<*const ()>,
@@ -175,6 +175,11 @@ impl Record {
         !self.task.get().is_null()
     }
 
+    /// Whether the coroutine's function is over, and its cleanup has begun.
+    pub(crate) fn is_ending(&self) -> bool {
+        matches!(self.phase.get(), Phase::Cleaning | Phase::Closed)
+    }
+
     /// The task that the running code belongs to: the coroutine's own, or, in a coroutine made by
     /// hand, that of whoever resumed it, however many resumes away. Null where there is none.
     #[inline]
@@ -195,17 +200,13 @@ impl Record {
     /// Runs `f` with the record of whoever resumed this coroutine, and with those further out: up to
     /// a task's, or up to the thread's.
     pub(crate) fn each_resumer(&self, f: &mut dyn FnMut(&Record)) {
-        let resumer = self.resumer.get();
-        if resumer == 0 {
-            return;
-        }
-        match find(resumer) {
+        let mut resumer = self.resumer.get();
+        while resumer != 0 {
+            let Some(record) = find(resumer) else { return with_thread(f) };
             // SAFETY: R1, the resumer is suspended in `resume` for as long as we run.
-            Some(record) => unsafe {
-                f(&*record);
-                (*record).each_resumer(f);
-            },
-            None => with_thread(f),
+            let record = unsafe { &*record };
+            f(record);
+            resumer = record.resumer.get();
         }
     }
 

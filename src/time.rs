@@ -4,9 +4,8 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
-use crate::task::{
-    Deadline, DeadlineUnwind, Waiting, current_task, park_for, park_thread, yield_now,
-};
+use crate::locals::Interruption;
+use crate::task::{Deadline, Waiting, current_task, park_for, park_thread, yield_now};
 
 /// Suspends the coroutine for at least `duration`; [`Duration::MAX`] is for ever. On a plain thread
 /// it blocks the thread.
@@ -170,8 +169,8 @@ pub fn timeout<T>(duration: Duration, f: impl FnOnce() -> T) -> Result<T, Elapse
     let Some(time) = Instant::now().checked_add(duration) else { return Ok(f()) };
     let deadline = Deadline::new(time);
     catch_unwind(AssertUnwindSafe(|| deadline.run(f))).map_err(|payload| {
-        match payload.downcast_ref::<DeadlineUnwind>() {
-            Some(unwind) if unwind.is_for(&deadline) => Elapsed,
+        match payload.downcast_ref::<Interruption>() {
+            Some(interruption) if interruption.target == deadline.id => Elapsed,
             _ => resume_unwind(payload),
         }
     })

@@ -14,15 +14,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread::panicking;
+use std::time::Duration;
 
 use coro::inspect::{ExitTarget, exit_target};
 use coro::raw::{Coroutine, State, Yielder};
 use coro::{JoinError, tls};
 
-use common::{Counter, is_child, is_planned, planned, quiet, watchdog};
+use common::{Counter, in_child, is_child, is_planned, planned, quiet, watchdog};
 use unwinding::{Unwinding, Why};
 
 const STACK: usize = 256 << 10;
+const LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -286,6 +288,29 @@ fn switch_a_raw_coroutine_may_suspend_in_a_drop_during_unwinding() {
     let payload = catch_unwind(AssertUnwindSafe(|| coroutine.resume(2))).unwrap_err();
     assert!(is_planned(&*payload, "in the middle"));
     assert!(!panicking());
+}
+
+#[test]
+fn switch_dropped_in_the_middle_of_its_own_panic_it_is_leaked() {
+    // In a process of its own, because the thread stays as it is: panicking.
+    in_child("switch_dropped_in_the_middle_of_its_own_panic_it_is_leaked", LIMIT, || {
+        quiet();
+        struct SuspendsInDrop<'a>(&'a Yielder<(), ()>);
+        impl Drop for SuspendsInDrop<'_> {
+            fn drop(&mut self) {
+                self.0.suspend(());
+            }
+        }
+        let mut coroutine = Coroutine::<(), (), ()>::new(STACK, |yielder, ()| {
+            let _suspends = SuspendsInDrop(yielder);
+            planned("dropped in the middle of it");
+        })
+        .unwrap();
+        assert_eq!(coroutine.resume(()), State::Yielded(()));
+        // To unwind it once more, in a destructor that a panic runs, would abort.
+        drop(coroutine);
+        assert!(panicking());
+    });
 }
 
 /// A payload that panics when it is dropped.

@@ -5,6 +5,7 @@ mod common;
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::exit;
 use std::rc::Rc;
 
 use coro::raw::{Coroutine, State, Yielder};
@@ -443,4 +444,75 @@ fn switch_a_suspended_coroutine_may_be_dropped_during_a_panic() {
     assert!(is_planned(&*payload, "with a coroutine at hand"));
     assert_eq!(drops.get(), 1);
     assert!(!std::thread::panicking());
+}
+
+#[test]
+fn switch_what_is_yielded_to_a_drop_may_panic() {
+    struct Explosive;
+    impl Drop for Explosive {
+        fn drop(&mut self) {
+            planned("what was yielded");
+        }
+    }
+    let _watchdog = watchdog();
+    quiet();
+    let drops = Counter::default();
+    let (handler, local) = (drops.on_drop(), drops.on_drop());
+    let mut coroutine = Coroutine::<(), _, ()>::new(STACK, move |yielder, ()| {
+        let _local = local;
+        tls::at_exit(move || drop(handler));
+        let _ = catch_unwind(AssertUnwindSafe(|| yielder.suspend(None)));
+        yielder.suspend(Some(Explosive));
+    })
+    .unwrap();
+    coroutine.resume(());
+    drop(coroutine);
+    assert_eq!(drops.get(), 2);
+}
+
+#[test]
+fn switch_a_coroutine_that_ends_the_process_is_dropped_while_it_runs() {
+    thread_local! {
+        static HELD: RefCell<Option<Coroutine<(), (), ()>>> = const { RefCell::new(None) };
+        static DROPPED_LAST: LooksAround = const { LooksAround };
+    }
+    /// Dropped after the coroutine, on its stack.
+    struct LooksAround;
+    impl Drop for LooksAround {
+        fn drop(&mut self) {
+            let here = inspect::record_address();
+            assert!(here.is_some());
+            let mut other =
+                Coroutine::<(), (), _>::new(STACK, |_, ()| inspect::record_address()).unwrap();
+            assert_ne!(other.resume(()), State::Done(here), "given away while it is in use");
+            println!("looked around");
+        }
+    }
+    const TEST: &str = "switch_a_coroutine_that_ends_the_process_is_dropped_while_it_runs";
+    if common::is_child(TEST) {
+        // In this order, since they are destroyed in the reverse one. In a thread of its own, because
+        // it is the thread that calls `exit` whose locals are destroyed.
+        DROPPED_LAST.with(|_| ());
+        HELD.with(|_| ());
+        HELD.set(Some(Coroutine::new(STACK, |_, ()| exit(7)).unwrap()));
+        HELD.with_borrow_mut(|held| held.as_mut().unwrap().resume(()));
+    }
+    let _watchdog = watchdog();
+    let output = common::child(TEST, TEST);
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+    assert!(common::stdout(&output).contains("looked around"), "{output:?}");
+}
+
+#[test]
+fn switch_nested_deeply_on_small_stacks() {
+    fn nest(depth: usize) {
+        if depth == 0 {
+            // Looks for the task, and for time limits, on every stack further out.
+            return coro::yield_now();
+        }
+        Coroutine::<(), (), ()>::new(16 << 10, move |_, ()| nest(depth - 1)).unwrap().resume(());
+    }
+    let _watchdog = watchdog();
+    coro::go(|| nest(1000)).join().unwrap();
+    nest(1000);
 }

@@ -70,7 +70,7 @@ pub(crate) use name::{Fixed, Keyed, Name};
 pub(crate) use node::Held;
 use node::{Home, Link, Node, Ref, VTable};
 use order::Order;
-pub(crate) use quiet::quietly;
+pub(crate) use quiet::{Interruption, Quiet, quietly, swallow};
 pub(crate) use shadow::{Removed, Shadow};
 use table::Table;
 

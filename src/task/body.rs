@@ -4,7 +4,7 @@ use std::alloc::Layout;
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
-use std::mem::{ManuallyDrop, needs_drop, offset_of};
+use std::mem::{self, ManuallyDrop, needs_drop, offset_of};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicPtr;
@@ -15,7 +15,7 @@ use super::handle::JoinHandle;
 use super::header::{Header, TaskRef, VTable, Waiter, drop_header};
 use super::state::State;
 use crate::id::Id;
-use crate::locals::quietly;
+use crate::locals::{Interruption, Quiet, quietly};
 use crate::stack::Class;
 
 /// Why a coroutine gave no value.
@@ -74,9 +74,6 @@ fn panic_message(payload: &(dyn Any + Send)) -> &str {
 
 /// What becomes of a task.
 pub(super) type Outcome<T> = Result<T, JoinError>;
-
-/// The payload that unwinds a cancelled task.
-pub(super) struct CancelUnwind;
 
 /// A task's block. `P` says whose child the task is: [`Free`], or [`Child`] of a scope.
 #[repr(C)]
@@ -196,10 +193,9 @@ where
             unsafe { content.cast::<Outcome<T>>().write(outcome) };
         };
         catch_unwind(AssertUnwindSafe(run)).map_err(|payload| {
-            if payload.is::<CancelUnwind>() {
-                JoinError::Cancelled
-            } else {
-                JoinError::Panicked(payload)
+            match payload.downcast_ref::<Interruption>() {
+                Some(interruption) if interruption.target == header.id => JoinError::Cancelled,
+                _ => JoinError::Panicked(payload),
             }
         })
     };
@@ -215,7 +211,10 @@ where
         }
         // SAFETY: T5, there is no handle, so the outcome is ours.
         let outcome = unsafe { content.cast::<Outcome<T>>().read() };
-        quietly(|| drop(outcome));
+        let mut quiet = Quiet::default();
+        quiet.run(|| drop(outcome));
+        // The function is over, so there is nothing left that could be interrupted.
+        mem::forget(quiet);
     }
 }
 

@@ -17,27 +17,18 @@ use std::ptr;
 use std::time::Instant;
 
 use crate::id::Id;
+use crate::locals::Interruption;
 use crate::record::{self, Record};
 
 /// See the module's documentation.
 pub(crate) struct Deadline {
     /// Tells it from all others that ever were.
-    id: Id,
+    pub(crate) id: Id,
     time: Instant,
     /// The unwinding for it, or for one further out, has begun.
     delivered: Cell<bool>,
     outer: Cell<*const Deadline>,
     inner: Cell<*const Deadline>,
-}
-
-/// The payload that unwinds to the [`Deadline`] of this id. Not of this address: a payload that was
-/// kept could find another deadline there.
-pub(crate) struct DeadlineUnwind(Id);
-
-impl DeadlineUnwind {
-    pub(crate) fn is_for(&self, deadline: &Deadline) -> bool {
-        self.0 == deadline.id
-    }
 }
 
 impl Deadline {
@@ -99,13 +90,20 @@ fn any_further_out(record: &Record) -> bool {
 
 /// Runs `f` with the deadlines in force that have not been delivered, from the innermost outwards.
 fn each(mut f: impl FnMut(&Deadline)) {
+    each_in_force(|deadline| {
+        if !deadline.delivered.get() {
+            f(deadline);
+        }
+    });
+}
+
+/// Runs `f` with the deadlines in force, from the innermost outwards.
+fn each_in_force(mut f: impl FnMut(&Deadline)) {
     let mut each_of = |record: &Record| {
         let mut next = record.deadlines.get().cast::<Deadline>();
         // SAFETY: D1, it is the chain of our own stack, or of one that waits for ours.
         while let Some(deadline) = unsafe { next.as_ref() } {
-            if !deadline.delivered.get() {
-                f(deadline);
-            }
+            f(deadline);
             next = deadline.outer.get();
         }
     };
@@ -145,12 +143,18 @@ pub(super) fn unwind_past(now: Instant) {
         }
     });
     let Some(target) = target else { return };
-    let mut within = true;
-    each(|deadline| {
+    set_delivered(target, true);
+    resume_unwind(Box::new(Interruption { target, again: |target| set_delivered(target, false) }));
+}
+
+/// Notes of a deadline that is in force, and of those within it, whether it was delivered.
+fn set_delivered(target: Id, delivered: bool) {
+    let mut within = false;
+    each_in_force(|deadline| within |= deadline.id == target);
+    each_in_force(|deadline| {
         if within {
-            deadline.delivered.set(true);
+            deadline.delivered.set(delivered);
         }
         within &= deadline.id != target;
     });
-    resume_unwind(Box::new(DeadlineUnwind(target)));
 }

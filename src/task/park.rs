@@ -27,7 +27,6 @@ use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use super::body::CancelUnwind;
 use super::deadline;
 use super::fork;
 use super::header::{Header, Started, TaskRef, borrowed_waker};
@@ -35,6 +34,7 @@ use super::stage::Signal;
 use super::state::CANCEL;
 use super::timers::Timer;
 use crate::id::Id;
+use crate::locals::Interruption;
 use crate::record::{self, Record};
 
 /// What a parked task waits for, as reports tell it.
@@ -206,7 +206,7 @@ impl Current {
         }
         if cancelled {
             self.cancel_delivered.set(true);
-            resume_unwind(Box::new(CancelUnwind));
+            resume_unwind(Box::new(Interruption { target: self.id, again: cancel_again }));
         }
         deadline::unwind_past(now);
     }
@@ -222,6 +222,17 @@ impl Current {
         {
             owner.put_off(TaskRef::clone(self));
         }
+    }
+}
+
+/// The cancellation of the task `id` was caught on its way by code of ours, which has gone on: it comes
+/// once more, unless the task has come to its end by now.
+fn cancel_again(id: Id) {
+    if let Some(task) = current_task()
+        && task.id == id
+        && !task.stage().record().is_ending()
+    {
+        task.cancel_delivered.set(false);
     }
 }
 

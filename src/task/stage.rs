@@ -63,6 +63,14 @@ pub(crate) enum Turn {
     Ended(Slot, u32),
 }
 
+impl Stage {
+    /// The record above.
+    pub(super) fn record(&self) -> &Record {
+        // SAFETY: R1, a stage lies on its task's slot, below the record.
+        unsafe { &*ptr::from_ref(self).cast::<u8>().wrapping_add(RESERVE).cast::<Record>() }
+    }
+}
+
 impl TaskRef {
     /// Binds a fresh task to a stack and to the calling thread's worker. It runs when resumed.
     ///
