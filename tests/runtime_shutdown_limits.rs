@@ -141,6 +141,64 @@ fn runtime_shutdown_timeout_names_who_goes_on() {
     assert!(told[0].ends_with("has not suspended since; it is left alone"), "{stderr}");
 }
 
+/// What waits behind one that does not suspend is dropped unrun when the shutdown gives that one up.
+#[test]
+fn runtime_shutdown_timeout_drops_what_is_fresh() {
+    let _watchdog = common::watchdog();
+    let runtime = common::runtime(1);
+    let (gate, dropped, ran) = (Gate::default(), Counter::default(), Counter::default());
+    let fresh = || {
+        let (captured, ran) = (dropped.on_drop(), ran.clone());
+        move || {
+            let _captured = captured;
+            ran.add();
+        }
+    };
+    let (sender, spawned) = mpsc::channel();
+    let holds = runtime.go({
+        let (gate, fresh) = (gate.clone(), [fresh(), fresh()]);
+        move || {
+            fresh.into_iter().for_each(|fresh| sender.send(coro::go(fresh)).unwrap());
+            drop(sender);
+            gate.block();
+        }
+    });
+    let mut handles: Vec<_> = spawned.iter().collect();
+    handles.extend([fresh(), fresh()].map(|fresh| runtime.go(fresh)));
+    assert_eq!(runtime.shutdown_timeout(SHORT), 1);
+    assert_eq!((dropped.get(), ran.get()), (4, 0));
+    handles.into_iter().for_each(|handle| assert_cancelled(handle.join()));
+    gate.open();
+    holds.join().unwrap();
+}
+
+/// A cleanup that takes its time, and starts coroutines and joins them on the way, is waited for: they end,
+/// although as many are alive as before.
+#[test]
+fn runtime_shutdown_waits_while_coroutines_end() {
+    let _watchdog = common::watchdog();
+    let (runtime, begun, handled) = (common::runtime(2), Counter::default(), Counter::default());
+    let slow = runtime.go({
+        let (begun, handled) = (begun.clone(), handled.clone());
+        move || {
+            tls::at_exit(move || {
+                // More than the ten seconds that it would get if nobody ended.
+                for _ in 0..24 {
+                    coro::sleep(100 * SHORT);
+                    assert_cancelled(coro::go(|| ()).join());
+                }
+                handled.add();
+            });
+            begun.add();
+            park_forever();
+        }
+    });
+    begun.wait_for(1);
+    runtime.shutdown();
+    assert_eq!(handled.get(), 1);
+    assert!(slow.is_finished());
+}
+
 /// A runtime that is over counts its own, and not what runs where its workers were.
 #[test]
 fn runtime_shutdown_timeout_counts_no_strangers() {

@@ -101,11 +101,20 @@ impl Shared {
     /// Ends, as cancelled, what was injected and will not be run. On the calling thread, so that
     /// destructors run where the spawning code is.
     pub(super) fn discard_injected(&self) {
-        loop {
-            match self.injector.steal() {
-                Steal::Success(task) => task.discard(),
-                Steal::Empty => return,
-                Steal::Retry => {}
+        while let Some(task) = retry(|| self.injector.steal()) {
+            task.discard();
+        }
+    }
+
+    /// Ends, as cancelled, what no worker has started, on the calling thread.
+    pub(super) fn discard_fresh(&self) {
+        self.discard_injected();
+        for stealer in &self.stealers {
+            // As many as there are: whoever holds this worker may spawn as fast as we discard.
+            for _ in 0..stealer.len() {
+                if let Some(task) = retry(|| stealer.steal()) {
+                    task.discard();
+                }
             }
         }
     }
@@ -115,6 +124,11 @@ impl Shared {
         let fresh: usize = self.stealers.iter().map(Stealer::len).sum();
         let started: u64 = self.present().map(|remote| remote.counters().alive()).sum();
         self.injector.len() + fresh + started as usize
+    }
+
+    /// How many tasks have ended here.
+    pub(super) fn ended(&self) -> u64 {
+        self.present().map(|remote| remote.counters().ended.get()).sum()
     }
 
     /// The remotes that are this runtime's still.
@@ -132,5 +146,16 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.discard_injected();
+    }
+}
+
+/// Repeats an attempt to steal for as long as it collides with another.
+pub(super) fn retry(mut attempt: impl FnMut() -> Steal<TaskRef>) -> Option<TaskRef> {
+    loop {
+        match attempt() {
+            Steal::Success(task) => return Some(task),
+            Steal::Empty => return None,
+            Steal::Retry => {}
+        }
     }
 }

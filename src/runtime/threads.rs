@@ -113,12 +113,12 @@ impl Runtime {
         self.begin_shutdown();
         // Threads that were joined, or given up, are waited for no more.
         while !self.is_inside() && !lock(&self.threads).is_empty() {
-            let alive = self.alive();
+            let ended = self.shared.ended();
             if self.wait_for_exits(Instant::now() + PATIENCE) {
                 self.join_threads();
                 return;
             }
-            if self.alive() >= alive {
+            if self.shared.ended() == ended {
                 return self.give_up(PATIENCE);
             }
         }
@@ -201,6 +201,7 @@ impl Runtime {
                 ));
             }
         }
+        self.shared.discard_fresh();
     }
 
     pub(super) fn start(options: &Options) -> io::Result<Runtime> {

@@ -20,10 +20,10 @@ use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
-use crossbeam_deque::{self as deque, Steal};
+use crossbeam_deque as deque;
 
 use super::deadlock;
-use super::shared::Shared;
+use super::shared::{Shared, retry};
 use crate::stack::{Class, Pool, Slot, shortage};
 use crate::task::{Described, Remote, Signal, Started, TaskRef, Turn};
 
@@ -384,17 +384,6 @@ impl Worker {
                 Described::of(task),
                 task.waiting()
             ));
-        }
-    }
-}
-
-/// Repeats an attempt to steal for as long as it collides with another.
-fn retry(mut attempt: impl FnMut() -> Steal<TaskRef>) -> Option<TaskRef> {
-    loop {
-        match attempt() {
-            Steal::Success(task) => return Some(task),
-            Steal::Empty => return None,
-            Steal::Retry => {}
         }
     }
 }
