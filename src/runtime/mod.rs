@@ -3,6 +3,7 @@
 mod builder;
 mod config;
 mod deadlock;
+mod exits;
 mod idle;
 #[cfg(all(test, coro_loom))]
 mod models;

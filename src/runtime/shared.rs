@@ -1,15 +1,13 @@
 //! What the workers of one runtime share.
 
 use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
-use std::time::Instant;
 
 use crossbeam_deque::{Injector, Steal, Stealer};
 
+use super::exits::Exits;
 use super::idle::Idle;
 use crate::stack::Class;
-use crate::task::{Remote, TaskRef, Waiting, current_task, park_thread, with_waker};
+use crate::task::{Remote, TaskRef};
 
 /// See the module's documentation.
 pub(super) struct Shared {
@@ -17,9 +15,9 @@ pub(super) struct Shared {
     pub(super) injector: Injector<TaskRef>,
     /// The other ends of the workers' fresh queues.
     pub(super) stealers: Box<[Stealer<TaskRef>]>,
+    /// The workers' own halves are gone when they have ended; these stay this runtime's for as long as
+    /// it is there, so that nobody counts or wakes a stranger's worker.
     pub(super) remotes: Box<[&'static Remote]>,
-    /// The workers that have ended with nothing left: their remotes may be others' by now.
-    pub(super) gone: Box<[AtomicBool]>,
     pub(super) idle: Idle,
     /// The runtime shuts down: what lives is cancelled, what is spawned is dropped unrun.
     pub(super) closing: AtomicBool,
@@ -28,53 +26,6 @@ pub(super) struct Shared {
     /// A monitor looks at what the workers run.
     pub(super) watched: bool,
     pub(super) exits: Exits,
-}
-
-/// The workers whose threads have not ended, and who waits for that.
-#[derive(Default)]
-pub(super) struct Exits {
-    state: Mutex<(usize, Vec<Waker>)>,
-}
-
-impl Exits {
-    fn lock(&self) -> MutexGuard<'_, (usize, Vec<Waker>)> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn expect_one(&self) {
-        self.lock().0 += 1;
-    }
-
-    pub(super) fn one_has_ended(&self) {
-        let waiters = {
-            let mut state = self.lock();
-            state.0 -= 1;
-            if state.0 == 0 { std::mem::take(&mut state.1) } else { Vec::new() }
-        };
-        waiters.into_iter().for_each(Waker::wake);
-    }
-
-    /// Waits until all have ended, or until `deadline`; true: the former.
-    pub(super) fn wait(&self, deadline: Instant) -> bool {
-        loop {
-            let waker = with_waker(Waker::clone);
-            {
-                let mut state = self.lock();
-                if state.0 == 0 {
-                    return true;
-                }
-                state.1.push(waker);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            match current_task() {
-                Some(task) => task.park_until(deadline, Waiting::Shutdown),
-                None => park_thread(Some(left)),
-            }
-        }
-    }
 }
 
 impl Shared {
@@ -122,19 +73,13 @@ impl Shared {
     /// How many tasks were spawned and have not ended.
     pub(super) fn alive(&self) -> usize {
         let fresh: usize = self.stealers.iter().map(Stealer::len).sum();
-        let started: u64 = self.present().map(|remote| remote.counters().alive()).sum();
+        let started: u64 = self.remotes.iter().map(|remote| remote.counters().alive()).sum();
         self.injector.len() + fresh + started as usize
     }
 
     /// How many tasks have ended here.
     pub(super) fn ended(&self) -> u64 {
-        self.present().map(|remote| remote.counters().ended.get()).sum()
-    }
-
-    /// The remotes that are this runtime's still.
-    pub(super) fn present(&self) -> impl Iterator<Item = &'static Remote> {
-        let remotes = self.remotes.iter().zip(&self.gone);
-        remotes.filter(|(_, gone)| !gone.load(Ordering::Acquire)).map(|(remote, _)| *remote)
+        self.remotes.iter().map(|remote| remote.counters().ended.get()).sum()
     }
 
     /// Whether a fresh task is waiting anywhere.
@@ -146,6 +91,8 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.discard_injected();
+        // Every worker that there was held us, so all have ended.
+        self.remotes.iter().for_each(|remote| remote.release());
     }
 }
 

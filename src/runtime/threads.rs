@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 use std::panic::Location;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,8 +11,9 @@ use crossbeam_deque::{self as deque, Injector};
 
 use super::config;
 use super::deadlock;
+use super::exits::Exits;
 use super::idle::Idle;
-use super::shared::{Exits, Shared};
+use super::shared::Shared;
 use super::watch::Monitor;
 use super::worker::Worker;
 use crate::coroutine::{prepare_process, prepare_thread};
@@ -38,7 +38,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// ```
 pub struct Runtime {
     pub(super) shared: Arc<Shared>,
-    threads: Mutex<Vec<thread::JoinHandle<()>>>,
     monitor: Mutex<Option<Monitor>>,
 }
 
@@ -86,14 +85,16 @@ impl Runtime {
     }
 
     /// Ends the runtime: refuses new work, drops unrun what has not started, cancels what lives, waits
-    /// for its cleanup, and joins the threads. Dropping the runtime does the same.
+    /// for its cleanup, and joins the threads, whose thread-locals are gone then. Dropping the runtime
+    /// does the same.
     ///
-    /// Whatever a coroutine does in its cleanup is waited for, as long as something moves. What catches
-    /// its cancellation and goes on is given up when nothing of its worker has run for three seconds
-    /// and no timer is set, or when no coroutine of the runtime has ended for ten: its stack and what
-    /// lives there are left as they are, and a line on stderr names it.
+    /// Whatever a coroutine does in its cleanup is waited for, as long as something moves. What goes on
+    /// regardless is given up when nothing of its worker has run for three seconds and no timer is set,
+    /// or when no coroutine of the runtime has ended for ten. It is left alone: its worker and that
+    /// one's thread, with its thread-locals, stay until it ends by itself, and a line on stderr names it.
     ///
-    /// Called in a coroutine of this very runtime, it begins the shutdown and does not wait.
+    /// Called in a coroutine of this very runtime, or in the destructor of a thread-local of one of its
+    /// threads, it begins the shutdown and does not wait.
     ///
     /// # Panics
     ///
@@ -111,12 +112,10 @@ impl Runtime {
     /// ```
     pub fn shutdown(&self) {
         self.begin_shutdown();
-        // Threads that were joined, or given up, are waited for no more.
-        while !self.is_inside() && !lock(&self.threads).is_empty() {
+        while self.has_to_wait() {
             let ended = self.shared.ended();
-            if self.wait_for_exits(Instant::now() + PATIENCE) {
-                self.join_threads();
-                return;
+            if self.shared.exits.wait(Instant::now() + PATIENCE) {
+                return self.shared.exits.join(far());
             }
             if self.shared.ended() == ended {
                 return self.give_up(PATIENCE);
@@ -126,6 +125,7 @@ impl Runtime {
 
     /// As [`shutdown`](Runtime::shutdown), but waits no longer than `limit` in all; gives the number of
     /// coroutines that are still alive then, each of which is left alone and may still end by itself.
+    /// So may a thread whose thread-locals take longer than that.
     ///
     /// # Panics
     ///
@@ -147,17 +147,16 @@ impl Runtime {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn shutdown_timeout(&self, limit: Duration) -> usize {
+        let deadline = Instant::now().checked_add(limit).unwrap_or_else(far);
         self.begin_shutdown();
-        if self.is_inside() || lock(&self.threads).is_empty() {
-            return self.alive();
+        if self.has_to_wait() {
+            if self.shared.exits.wait(deadline) {
+                self.shared.exits.join(deadline);
+            } else {
+                self.give_up(limit);
+            }
         }
-        let far = || Instant::now() + Duration::from_secs(1 << 32);
-        if self.wait_for_exits(Instant::now().checked_add(limit).unwrap_or_else(far)) {
-            self.join_threads();
-        } else {
-            self.give_up(limit);
-        }
-        self.alive()
+        self.shared.alive()
     }
 
     fn begin_shutdown(&self) {
@@ -167,33 +166,20 @@ impl Runtime {
         }
     }
 
-    /// Whether the caller is a coroutine of this runtime.
-    fn is_inside(&self) -> bool {
-        Worker::here().is_some_and(|worker| Arc::ptr_eq(worker.shared(), &self.shared))
-    }
-
-    /// Coroutines that were spawned and have not ended.
-    fn alive(&self) -> usize {
-        self.shared.alive()
-    }
-
-    /// Waits until every worker has ended, or until `deadline`; true: the former.
-    fn wait_for_exits(&self, deadline: Instant) -> bool {
-        self.shared.exits.wait(deadline)
-    }
-
-    fn join_threads(&self) {
-        for thread in lock(&self.threads).drain(..) {
-            // The worker has ended, and its thread is about to. A worker does not panic; if it has,
-            // the panic hook has told.
-            let _ = thread.join();
-        }
+    /// Whether there is something to wait for, and the caller can: neither a coroutine of this runtime,
+    /// nor a destructor of a thread-local of its threads, which may all be there at the same time.
+    /// Threads that were joined, or left alone, are waited for no more.
+    fn has_to_wait(&self) -> bool {
+        let here = Worker::here();
+        let is_inside = here.is_some_and(|worker| Arc::ptr_eq(worker.shared(), &self.shared));
+        let exits = &self.shared.exits;
+        !is_inside && exits.has_threads() && !exits.is_one_of_the_threads()
     }
 
     /// Leaves the threads that do not end to themselves, and tells which coroutines hold them.
     fn give_up(&self, waited: Duration) {
-        lock(&self.threads).clear();
-        for remote in self.shared.present() {
+        self.shared.exits.leave_alone();
+        for remote in &self.shared.remotes {
             if let Some(running) = remote.running().get() {
                 crate::report::tell(format_args!(
                     "coro: {running} was cancelled {waited:?} ago and has not suspended since; it is \
@@ -217,7 +203,6 @@ impl Runtime {
             injector: Injector::new(),
             stealers: queues.iter().map(deque::Worker::stealer).collect(),
             remotes: (0..workers).map(|_| Remote::acquire()).collect(),
-            gone: (0..workers).map(|_| AtomicBool::new(false)).collect(),
             idle: Idle::new(),
             closing: false.into(),
             class: options.class,
@@ -225,18 +210,10 @@ impl Runtime {
             exits: Exits::default(),
         });
         deadlock::observe(&shared);
-        let runtime = Runtime { shared, threads: Mutex::default(), monitor: Mutex::default() };
+        let runtime = Runtime { shared, monitor: Mutex::default() };
         for (index, queue) in queues.into_iter().enumerate() {
-            match runtime.start_worker(index, queue, &options.thread_name) {
-                Ok(thread) => lock(&runtime.threads).push(thread),
-                Err(error) => {
-                    let shared = Arc::clone(&runtime.shared);
-                    // Ends the threads that there are. The other workers have never begun.
-                    drop(runtime);
-                    shared.remotes[index..].iter().for_each(|remote| remote.release());
-                    return Err(error);
-                }
-            }
+            // An error ends the threads that there are.
+            runtime.start_worker(index, queue, &options.thread_name)?;
         }
         if let Some(limit) = options.watch {
             let monitor = Monitor::start(&runtime.shared, limit, &options.thread_name)?;
@@ -250,9 +227,9 @@ impl Runtime {
         index: usize,
         queue: deque::Worker<TaskRef>,
         thread_name: &str,
-    ) -> io::Result<thread::JoinHandle<()>> {
+    ) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
-        shared.exits.expect_one();
+        shared.exits.expect_worker();
         let spawned =
             thread::Builder::new().name(format!("{thread_name}-{index}")).spawn(move || {
                 if let Err(error) = prepare_thread() {
@@ -260,20 +237,26 @@ impl Runtime {
                     crate::report::tell(format_args!("coro: no alternate signal stack: {error}"));
                 }
                 let worker = Worker::new(Arc::clone(&shared), index, queue);
-                let all_ended = worker.run();
+                let is_waited_for = worker.run();
                 drop(worker);
-                if all_ended {
-                    // Release: whoever sees it counts no stranger's coroutines.
-                    shared.gone[index].store(true, Ordering::Release);
-                    shared.remotes[index].release();
+                if is_waited_for {
+                    shared.exits.worker_has_ended();
                 }
-                shared.exits.one_has_ended();
             });
-        if spawned.is_err() {
-            self.shared.exits.one_has_ended();
+        match spawned {
+            Ok(thread) => self.shared.exits.expect_thread(thread),
+            Err(error) => {
+                self.shared.exits.worker_has_ended();
+                return Err(error);
+            }
         }
-        spawned
+        Ok(())
     }
+}
+
+/// A time that does not come.
+fn far() -> Instant {
+    Instant::now() + Duration::from_secs(1 << 32)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -12,6 +12,8 @@
 //!   that thread touches it; [`Worker::here`] is how code in a coroutine gets at it.
 //! - **W4** No field of it stays borrowed while a task runs: borrows end inside the functions here,
 //!   which call none of the user's code.
+//! - **W5** A worker goes on, and its thread with it, until every task that was started on it has ended,
+//!   also when it is given up. What a frame refers to of the thread's locals it may have lent to others.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -32,7 +34,7 @@ use crate::task::{Described, Remote, Signal, Started, TaskRef, Turn};
 const FAIRNESS: u32 = 61;
 /// How many times a worker that finds nothing looks again before it sleeps: a few microseconds.
 const SEARCH_ROUNDS: u32 = 12;
-/// How long the coroutines of a runtime that shuts down may all be silent before they are given up.
+/// How long the coroutines of a worker that shuts down may all be silent before they are given up.
 const SILENCE: Duration = Duration::from_secs(3);
 
 thread_local! {
@@ -60,6 +62,8 @@ pub(super) struct Worker {
     closing: Cell<bool>,
     /// The last report of a deadlock that the worker contributed to.
     reported: Cell<usize>,
+    /// A shutdown waits for the tasks of this worker no more.
+    given_up: Cell<bool>,
 }
 
 impl Worker {
@@ -76,6 +80,7 @@ impl Worker {
             reclaimed: Cell::new(RECLAIM.load(Ordering::Relaxed)),
             closing: Cell::new(false),
             reported: Cell::new(0),
+            given_up: Cell::new(false),
         }
     }
 
@@ -100,8 +105,7 @@ impl Worker {
         }
     }
 
-    /// The whole life of the thread as a worker. False: some of its tasks were given up, and still
-    /// belong to it.
+    /// The whole life of the thread as a worker. False: it was given up, and nobody waits for its end.
     pub(super) fn run(&self) -> bool {
         HERE.set(self);
         Remote::set_here(Some(self.remote));
@@ -112,8 +116,8 @@ impl Worker {
         }
         Remote::set_here(None);
         HERE.set(ptr::null());
-        // Where tasks are left, their stacks hold frames: they and all they refer to stay.
-        self.started.borrow().is_empty()
+        debug_assert!(self.started.borrow().is_empty(), "W5");
+        !self.given_up.get()
     }
 
     /// Runs one task, or waits until there is one. False: there will be none.
@@ -288,13 +292,13 @@ impl Worker {
                 if self.started.borrow().is_empty() {
                     break false;
                 }
-                if deadline.is_none() {
+                if deadline.is_none() && !self.given_up.get() {
                     let since = *silent_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= SILENCE {
+                    if since.elapsed() < SILENCE {
+                        deadline = Some(since + SILENCE);
+                    } else {
                         self.give_up_tasks();
-                        break false;
                     }
-                    deadline = Some(since + SILENCE);
                 }
             }
             shared.idle.search_to_sleep(self.remote.sleep());
@@ -375,9 +379,11 @@ impl Worker {
         self.pool.borrow_mut().flush();
     }
 
-    /// Reports tasks that were cancelled and do not end.
+    /// Tells who was cancelled and does not end. A shutdown is over without them, and the worker goes on
+    /// for as long as they live (W5).
     #[cold]
     fn give_up_tasks(&self) {
+        self.given_up.set(true);
         for task in self.started.borrow().iter() {
             crate::report::tell(format_args!(
                 "coro: {} was cancelled and goes on waiting for {}; it is left alone",
@@ -385,5 +391,6 @@ impl Worker {
                 task.waiting()
             ));
         }
+        self.shared.exits.worker_goes_on();
     }
 }
