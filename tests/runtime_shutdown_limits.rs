@@ -97,7 +97,7 @@ fn runtime_shutdown_timeout_counts_who_goes_on() {
     }
 }
 
-/// The report names who has not suspended, and nobody else.
+/// The report names who goes on running, and nobody else.
 #[test]
 fn runtime_shutdown_timeout_names_who_goes_on() {
     let _watchdog = common::watchdog();
@@ -138,7 +138,66 @@ fn runtime_shutdown_timeout_names_who_goes_on() {
     let told: Vec<_> = stderr.lines().filter(|line| line.starts_with("coro: ")).collect();
     assert_eq!(told.len(), 1, "{stderr}");
     assert!(told[0].starts_with(&format!("coro: {expected}, spawned at tests/")), "{stderr}");
-    assert!(told[0].ends_with("has not suspended since; it is left alone"), "{stderr}");
+    assert!(told[0].ends_with("goes on running; it is left alone"), "{stderr}");
+}
+
+/// Who is suspended is named too, with what it waits for: ten of a worker, and the number of the others.
+#[test]
+fn runtime_shutdown_timeout_names_who_is_suspended() {
+    let _watchdog = common::watchdog();
+    const TEST: &str = "runtime_shutdown_timeout_names_who_is_suspended";
+    if common::is_child("suspended") {
+        let runtime = Arc::new(common::runtime(1));
+        let swallowed = Counter::default();
+        let stubborn: Vec<_> = (0..13)
+            .map(|_| {
+                let swallowed = swallowed.clone();
+                runtime.go(move || {
+                    // The timers keep the worker from giving them up by itself.
+                    while catch_unwind(|| coro::sleep(Duration::from_secs(3600))).is_err() {
+                        swallowed.add();
+                    }
+                })
+            })
+            .collect();
+        stubborn.iter().for_each(|one| eprintln!("expected: coroutine {}", one.id()));
+        let begins = runtime.go({
+            let runtime = Arc::clone(&runtime);
+            move || runtime.shutdown()
+        });
+        begins.join().unwrap();
+        swallowed.wait_for(13);
+        while coro::inspect::metrics().parked < 13 {
+            thread::yield_now();
+        }
+        assert_eq!(runtime.shutdown_timeout(100 * SHORT), 13);
+        assert_eq!(runtime.shutdown_timeout(100 * SHORT), 13, "told once");
+        // One of a worker that is held cannot be named.
+        let (held, dropped) = (common::runtime(1), Counter::default());
+        let parked = park(&held, 1, &dropped);
+        let occupied = common::occupy(&held, 1);
+        assert_eq!(held.shutdown_timeout(SHORT), 2);
+        drop(occupied);
+        parked.into_iter().for_each(|parked| assert_cancelled(parked.join()));
+        return;
+    }
+    let output = common::child(TEST, "suspended");
+    let stderr = common::stderr(&output);
+    assert!(output.status.success(), "{stderr}");
+    let expected: Vec<_> =
+        stderr.lines().filter_map(|line| line.strip_prefix("expected: ")).collect();
+    let told: Vec<_> = stderr.lines().filter(|line| line.starts_with("coro: ")).collect();
+    let named = |line: &&str| {
+        line.ends_with("was cancelled and goes on waiting for sleep; it is left alone")
+            && expected
+                .iter()
+                .any(|who| line.starts_with(&format!("coro: {who}, spawned at tests/")))
+    };
+    assert_eq!((expected.len(), told.len()), (13, 13), "{stderr}");
+    assert!(told[..10].iter().all(named), "{stderr}");
+    assert_eq!(told[10], "coro: and 3 more coroutines of the same worker", "{stderr}");
+    assert!(told[11].ends_with("goes on running; it is left alone"), "{stderr}");
+    assert_eq!(told[12], "coro: and 1 more coroutine of the same worker", "{stderr}");
 }
 
 /// What waits behind one that does not suspend is dropped unrun when the shutdown gives that one up.

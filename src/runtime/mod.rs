@@ -5,6 +5,7 @@ mod config;
 mod deadlock;
 mod exits;
 mod idle;
+mod leftovers;
 #[cfg(all(test, coro_loom))]
 mod models;
 mod scope;

@@ -6,6 +6,7 @@ use crossbeam_deque::{Injector, Steal, Stealer};
 
 use super::exits::Exits;
 use super::idle::Idle;
+use super::leftovers::Leftovers;
 use crate::stack::Class;
 use crate::task::{Remote, TaskRef};
 
@@ -18,6 +19,8 @@ pub(super) struct Shared {
     /// The workers' own halves are gone when they have ended; these stay this runtime's for as long as
     /// it is there, so that nobody counts or wakes a stranger's worker.
     pub(super) remotes: Box<[&'static Remote]>,
+    /// What each worker would leave behind if it were given up now.
+    pub(super) leftovers: Box<[Leftovers]>,
     pub(super) idle: Idle,
     /// The runtime shuts down: what lives is cancelled, what is spawned is dropped unrun.
     pub(super) closing: AtomicBool,

@@ -13,6 +13,7 @@ use super::config;
 use super::deadlock;
 use super::exits::Exits;
 use super::idle::Idle;
+use super::leftovers::{And, Leftovers};
 use super::shared::Shared;
 use super::watch::Monitor;
 use super::worker::Worker;
@@ -92,6 +93,7 @@ impl Runtime {
     /// regardless is given up when nothing of its worker has run for three seconds and no timer is set,
     /// or when no coroutine of the runtime has ended for ten. It is left alone: its worker and that
     /// one's thread, with its thread-locals, stay until it ends by itself, and a line on stderr names it.
+    /// Of each worker ten are named and the others counted; of one that is kept busy, the one that runs.
     ///
     /// Called in a coroutine of this very runtime, or in the destructor of a thread-local of one of its
     /// threads, it begins the shutdown and does not wait.
@@ -179,12 +181,18 @@ impl Runtime {
     /// Leaves the threads that do not end to themselves, and tells which coroutines hold them.
     fn give_up(&self, waited: Duration) {
         self.shared.exits.leave_alone();
-        for remote in &self.shared.remotes {
+        for (remote, leftovers) in self.shared.remotes.iter().zip(&self.shared.leftovers) {
+            if leftovers.tell() {
+                continue;
+            }
+            // A worker that does not sleep cannot be asked, but for what it runs.
             if let Some(running) = remote.running().get() {
                 crate::report::tell(format_args!(
-                    "coro: {running} was cancelled {waited:?} ago and has not suspended since; it is \
-                     left alone"
+                    "coro: {running} was cancelled {waited:?} ago and goes on running; it is left alone"
                 ));
+                if let others @ 1.. = remote.counters().alive().saturating_sub(1) {
+                    crate::report::tell(format_args!("{}", And(others as usize)));
+                }
             }
         }
         self.shared.discard_fresh();
@@ -203,6 +211,7 @@ impl Runtime {
             injector: Injector::new(),
             stealers: queues.iter().map(deque::Worker::stealer).collect(),
             remotes: (0..workers).map(|_| Remote::acquire()).collect(),
+            leftovers: (0..workers).map(|_| Leftovers::default()).collect(),
             idle: Idle::new(),
             closing: false.into(),
             class: options.class,

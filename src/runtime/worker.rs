@@ -25,9 +25,10 @@ use std::time::{Duration, Instant};
 use crossbeam_deque as deque;
 
 use super::deadlock;
+use super::leftovers::Leftovers;
 use super::shared::{Shared, retry};
 use crate::stack::{Class, Pool, Slot, shortage};
-use crate::task::{Described, Remote, Signal, Started, TaskRef, Turn};
+use crate::task::{Remote, Signal, Started, TaskRef, Turn};
 
 /// Every so many turns the worker looks at what it would otherwise see last. A prime, so that it
 /// does not beat in time with a program's own rhythm.
@@ -292,6 +293,7 @@ impl Worker {
                 if self.started.borrow().is_empty() {
                     break false;
                 }
+                self.leftovers().write_down(&self.started.borrow());
                 if deadline.is_none() && !self.given_up.get() {
                     let since = *silent_since.get_or_insert_with(Instant::now);
                     if since.elapsed() < SILENCE {
@@ -309,6 +311,9 @@ impl Worker {
                 self.remote.set_blocked(false);
             }
             shared.idle.sleep_to_search(self.remote.sleep());
+            if self.closing.get() {
+                self.leftovers().strike_out();
+            }
             self.starved.set(false);
         };
         self.leave_search();
@@ -379,18 +384,16 @@ impl Worker {
         self.pool.borrow_mut().flush();
     }
 
+    fn leftovers(&self) -> &Leftovers {
+        &self.shared.leftovers[self.index]
+    }
+
     /// Tells who was cancelled and does not end. A shutdown is over without them, and the worker goes on
     /// for as long as they live (W5).
     #[cold]
     fn give_up_tasks(&self) {
         self.given_up.set(true);
-        for task in self.started.borrow().iter() {
-            crate::report::tell(format_args!(
-                "coro: {} was cancelled and goes on waiting for {}; it is left alone",
-                Described::of(task),
-                task.waiting()
-            ));
-        }
+        self.leftovers().tell();
         self.shared.exits.worker_goes_on();
     }
 }
