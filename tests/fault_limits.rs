@@ -12,13 +12,14 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::os::fd::FromRawFd;
 use std::process::{Output, exit};
+use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use coro::raw::Coroutine;
 use coro::{Builder, Handle, JoinHandle, Runtime, inspect, tls};
 
-use common::{Counter, child_command, is_child, watchdog_for};
+use common::{Counter, Gate, child_command, is_child, watchdog_for};
 
 /// A child that hangs is ended well before its parent is, which then tells of it.
 const CHILDS_LIMIT: Duration = Duration::from_secs(20);
@@ -326,6 +327,298 @@ fn fault_a_stack_freed_by_another_runtime_wakes_who_waits() {
     });
     assert_success(&output);
     assert_one_line(&common::stderr(&output), &ADDRESS_LINE);
+}
+
+/// Under the limit of addresses there are two stacks of this size.
+const LARGE: usize = 32 << 20;
+
+const LARGE_LINE: [&str; 3] = ["coro: no stack of 32 MiB", "is full (2 slots)", "ulimit -v"];
+
+/// A coroutine with a large stack.
+fn large<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    Builder::new().stack_size(LARGE).spawn(f).unwrap()
+}
+
+/// Two coroutines that have the large stacks and are parked, and `count` that wait for one, once the
+/// process has said so.
+fn use_up_large(runtime: &Runtime, count: usize) -> (Vec<JoinHandle<()>>, Vec<JoinHandle<usize>>) {
+    let mut gate = StderrGate::new();
+    let up = Counter::default();
+    let parked = runtime.go({
+        let up = up.clone();
+        move || {
+            let park = move || {
+                up.add();
+                coro::park();
+            };
+            (0..2).map(|_| large(park.clone())).collect()
+        }
+    });
+    let parked = parked.join().unwrap();
+    up.wait_for(2);
+    let waiting = runtime.go(move || (0..count).map(|n| large(move || n)).collect());
+    let waiting = waiting.join().unwrap();
+    let line = gate.wait();
+    gate.close(&line);
+    (parked, waiting)
+}
+
+/// Coroutines that wait for a stack of one size hold up nobody who wants another: not even the one
+/// on whom it depends that they are served.
+fn one_size_is_short(runtime: &Runtime) {
+    let (parked, waiting) = use_up_large(runtime, 3);
+    // From outside and from inside, and more of them than between two looks round.
+    for _ in 0..200 {
+        runtime.go(|| coro::go(|| ()).join().unwrap()).join().unwrap();
+    }
+    assert_eq!(inspect::metrics().fresh, 3);
+    let unpark = move || parked.iter().for_each(|one| one.handle().unpark());
+    runtime.go(move || coro::go(unpark).join().unwrap()).join().unwrap();
+    for (n, one) in waiting.into_iter().enumerate() {
+        assert_eq!(one.join().unwrap(), n);
+    }
+}
+
+#[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
+fn fault_a_shortage_of_one_size_holds_up_no_other_one_worker() {
+    let test = "fault_a_shortage_of_one_size_holds_up_no_other_one_worker";
+    under_address_limit(test, &LARGE_LINE, || one_size_is_short(&common::runtime(1)));
+}
+
+#[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
+fn fault_a_shortage_of_one_size_holds_up_no_other_four_workers() {
+    let test = "fault_a_shortage_of_one_size_holds_up_no_other_four_workers";
+    under_address_limit(test, &LARGE_LINE, || one_size_is_short(&common::runtime(4)));
+}
+
+/// Those who wait for a stack get theirs in the order in which they were refused it.
+#[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
+fn fault_who_has_waited_longest_gets_the_next_stack() {
+    let test = "fault_who_has_waited_longest_gets_the_next_stack";
+    under_address_limit(test, &LARGE_LINE, || {
+        let runtime = common::runtime(1);
+        let (parked, first) = use_up_large(&runtime, 1);
+        let (send, order) = mpsc::channel();
+        let second: Vec<_> = (0..10)
+            .map(|n| {
+                let send = send.clone();
+                let spawn = move || large(move || send.send(n).unwrap());
+                let task = runtime.go(spawn).join().unwrap();
+                // The worker has taken it up, and been refused, before it runs this.
+                runtime.go(|| ()).join().unwrap();
+                task
+            })
+            .collect();
+        // One stack alone changes hands.
+        parked[0].handle().unpark();
+        assert_eq!(order.iter().take(10).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+        first.into_iter().for_each(|one| assert_eq!(one.join().unwrap(), 0));
+        second.into_iter().for_each(|one| one.join().unwrap());
+        parked[1].handle().unpark();
+        parked.into_iter().for_each(|one| one.join().unwrap());
+    });
+}
+
+/// A worker that is itself refused a stack gives up the idle ones of another size that somebody else
+/// has asked for.
+#[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
+fn fault_who_is_refused_one_size_gives_up_another() {
+    let test = "fault_who_is_refused_one_size_gives_up_another";
+    under_address_limit(test, &LARGE_LINE, || {
+        fn largest() -> JoinHandle<()> {
+            Builder::new().stack_size(2 * LARGE).spawn(coro::park).unwrap()
+        }
+        let (holder, other) = (common::runtime(1), common::runtime(1));
+        // Both large stacks are idle with the holder, and the only one of twice the size is in use.
+        let both = || {
+            let up = Counter::default();
+            let one = |up: Counter| {
+                large(move || {
+                    up.add();
+                    up.wait_for(2);
+                })
+            };
+            let pair = [one(up.clone()), one(up)];
+            pair.into_iter().for_each(|one| one.join().unwrap());
+            largest()
+        };
+        let parked = holder.go(both).join().unwrap();
+        let (inside, refused) = (Counter::default(), Gate::default());
+        let next = holder.go({
+            let (inside, refused) = (inside.clone(), refused.clone());
+            move || {
+                inside.add();
+                refused.block();
+                largest()
+            }
+        });
+        inside.wait_for(1);
+        let mut gate = StderrGate::new();
+        let waiting = other.go(|| large(|| 42));
+        let line = gate.wait();
+        gate.close(&line);
+        // The holder is refused in its next turn, before it looks round.
+        refused.open();
+        assert_eq!(waiting.join().unwrap().join().unwrap(), 42);
+        let next = next.join().unwrap();
+        parked.handle().unpark();
+        next.handle().unpark();
+        parked.join().unwrap();
+        next.join().unwrap();
+    });
+}
+
+/// Shortages of several sizes at once, in two runtimes that share the stacks.
+#[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
+fn fault_shortages_of_several_sizes_at_once() {
+    let test = "fault_shortages_of_several_sizes_at_once";
+    let output = in_child(test, ONE_WORKER, || {
+        limit_addresses();
+        let ended = Counter::default();
+        for runtimes in [[1, 1], [2, 1], [2, 4]] {
+            let before = ended.get();
+            let runtimes = runtimes.map(common::runtime);
+            let tasks: Vec<_> = (0..600)
+                .map(|n| {
+                    let ended = ended.clone();
+                    // Each waits for one of another size, which waits for nobody.
+                    runtimes[n % 2].go(move || {
+                        tls::at_exit(coro::yield_now);
+                        let end = ended.clone();
+                        let other = Builder::new().stack_size((16 << 20) << (n % 3));
+                        let other = other.spawn(move || {
+                            coro::yield_now();
+                            end.add();
+                        });
+                        coro::yield_now();
+                        other.unwrap().join().unwrap();
+                        ended.add();
+                    })
+                })
+                .collect();
+            tasks.into_iter().for_each(|task| task.join().unwrap());
+            assert_eq!(ended.get() - before, 1200);
+        }
+    });
+    assert_success(&output);
+}
+
+/// Who waits for a stack can be cancelled meanwhile: its closure is dropped unrun.
+#[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
+fn fault_who_waits_for_a_stack_is_cancelled() {
+    let test = "fault_who_waits_for_a_stack_is_cancelled";
+    under_address_limit(test, &LARGE_LINE, || {
+        let runtime = common::runtime(2);
+        let (parked, waiting) = use_up_large(&runtime, 10);
+        waiting.iter().step_by(2).for_each(|one| one.cancel());
+        parked[0].handle().unpark();
+        for (n, one) in waiting.into_iter().enumerate() {
+            match one.join() {
+                Ok(value) => assert!(value == n && n % 2 == 1),
+                cancelled => {
+                    common::assert_cancelled(cancelled);
+                    assert_eq!(n % 2, 0);
+                }
+            }
+        }
+        parked[1].handle().unpark();
+    });
+}
+
+/// Who waits for a stack when its runtime ends is counted as alive until then, and dropped unrun.
+#[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
+fn fault_who_waits_for_a_stack_ends_with_the_runtime() {
+    let test = "fault_who_waits_for_a_stack_ends_with_the_runtime";
+    under_address_limit(test, &LARGE_LINE, || {
+        let runtime = Arc::new(common::runtime(1));
+        let (parked, first) = use_up_large(&runtime, 1);
+        let dropped = Counter::default();
+        let spawn = {
+            let dropped = dropped.clone();
+            move || {
+                let one = |_| {
+                    let on_drop = dropped.on_drop();
+                    large(move || panic!("{on_drop:?} had a stack"))
+                };
+                (0..10).map(one).collect::<Vec<JoinHandle<()>>>()
+            }
+        };
+        let waiting = runtime.go(spawn).join().unwrap();
+        assert_eq!(inspect::metrics().fresh, 11);
+        let inside = Arc::clone(&runtime);
+        let alive = runtime.go(move || inside.shutdown_timeout(Duration::ZERO));
+        // Itself, those that hold the stacks, and those that wait.
+        assert_eq!(alive.join().unwrap(), 1 + 2 + 11);
+        runtime.shutdown();
+        assert_eq!(dropped.get(), 10);
+        parked.into_iter().for_each(|one| common::assert_cancelled(one.join()));
+        first.into_iter().for_each(|one| common::assert_cancelled(one.join()));
+        waiting.into_iter().for_each(|one| common::assert_cancelled(one.join()));
+    });
+}
+
+/// What the kernel has refused it may grant later, though no stack has come free meanwhile.
+#[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
+fn fault_who_waits_for_a_stack_gets_one_when_the_limit_is_raised() {
+    let test = "fault_who_waits_for_a_stack_gets_one_when_the_limit_is_raised";
+    let output = in_child(test, ONE_WORKER, || {
+        let runtime = common::runtime(1);
+        runtime.go(|| ()).join().unwrap();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let data = status.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap();
+        let kib: u64 = data.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+        let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: changes this process alone; the hard limit stays.
+        unsafe {
+            libc::getrlimit(libc::RLIMIT_DATA, &raw mut before);
+            // Room for a few stacks of 64 MiB, and for the rest of the program in what is left over.
+            let tight = libc::rlimit { rlim_cur: (kib << 10) + (232 << 20), ..before };
+            assert_eq!(libc::setrlimit(libc::RLIMIT_DATA, &raw const tight), 0);
+        }
+        let (up, go_on) = (Counter::default(), Counter::default());
+        let mut gate = StderrGate::new();
+        let all = runtime.go({
+            let (up, go_on) = (up.clone(), go_on.clone());
+            move || {
+                let one = |_| {
+                    let (up, go_on) = (up.clone(), go_on.clone());
+                    let wait = move || {
+                        up.add();
+                        while go_on.get() == 0 {
+                            coro::park();
+                        }
+                    };
+                    Builder::new().stack_size(64 << 20).spawn(wait).unwrap()
+                };
+                (0..8).map(one).collect::<Vec<_>>()
+            }
+        });
+        let all = all.join().unwrap();
+        let line = gate.wait();
+        gate.close(&line);
+        assert!(up.get() < 8);
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_DATA, &raw const before) }, 0);
+        // The worker goes to sleep again after this one.
+        runtime.go(|| ()).join().unwrap();
+        up.wait_for(8);
+        go_on.add();
+        for one in all {
+            one.handle().unpark();
+            one.join().unwrap();
+        }
+    });
+    assert_success(&output);
+    let line = ["coro: no stack of 64 MiB: mprotect", "ulimit -d", "wait until a stack is free"];
+    assert_one_line(&common::stderr(&output), &line);
 }
 
 /// Who may fail is told, with the limit's name; later it works again.

@@ -35,7 +35,7 @@ static BEFORE_MAIN: extern "C" fn() = {
 };
 
 /// What a child may run.
-const CASES: [(&str, fn()); 13] = [
+const CASES: [(&str, fn()); 14] = [
     ("every reason", every_reason),
     ("in a scope", in_a_scope),
     ("two join", two_join),
@@ -49,6 +49,7 @@ const CASES: [(&str, fn()); 13] = [
     ("a blocking call", a_blocking_call),
     ("it ends", it_ends),
     ("again", again),
+    ("no stack", no_stack),
 ];
 
 // What the children run.
@@ -274,6 +275,34 @@ fn again() {
     let _ = joins.join();
 }
 
+/// Two have the only stacks of their size, and two wait for one.
+fn no_stack() {
+    let limit = libc::rlimit { rlim_cur: 2 << 30, rlim_max: 2 << 30 };
+    // SAFETY: changes this process alone.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);
+    let runtime = common::runtime(2);
+    let up = Counter::default();
+    let spawn = {
+        let up = up.clone();
+        move || {
+            let park = move || {
+                up.add();
+                park_forever();
+            };
+            Builder::new().stack_size(32 << 20).spawn(park).unwrap()
+        }
+    };
+    let line = line!() - 3;
+    let parked: Vec<_> = (0..2).map(|_| runtime.go(spawn.clone()).join().unwrap()).collect();
+    up.wait_for(2);
+    parked.iter().for_each(|parked| expect(&parked.handle(), line, "park"));
+    let waiting: Vec<_> = (0..2).map(|_| runtime.go(spawn.clone()).join().unwrap()).collect();
+    waiting.iter().for_each(|waiting| expect(&waiting.handle(), line, "a stack"));
+    for waiting in waiting {
+        let _ = waiting.join();
+    }
+}
+
 // What the tests look at.
 
 /// A child with its stderr.
@@ -343,6 +372,7 @@ fn report(mut child: Running) -> (usize, usize, BTreeSet<String>, BTreeSet<Strin
         let line = child.line();
         match line.strip_prefix("expect: ") {
             Some(line) => assert!(expected.insert(line.to_owned())),
+            None if line.starts_with("coro: no stack of 32 MiB") => {}
             None => break line,
         }
     };
@@ -382,6 +412,16 @@ fn runtime_deadlock_lists_everybody_and_why() {
         let missing: Vec<_> = expected.difference(&listed).collect();
         assert!(missing.is_empty(), "{case}: {missing:#?} is not in {listed:#?}");
     }
+}
+
+#[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
+fn runtime_deadlock_lists_who_waits_for_a_stack() {
+    let _watchdog = common::watchdog();
+    const TEST: &str = "runtime_deadlock_lists_who_waits_for_a_stack";
+    let (waiting, alive, expected, listed) = report(start(TEST, "no stack", true));
+    assert_eq!((waiting, alive), (1, 4), "{listed:#?}");
+    assert_eq!(listed, expected);
 }
 
 #[test]

@@ -148,6 +148,9 @@ impl Detector {
         report.text = format!(
             "coro: all coroutines are asleep, and {waiting} thread(s) wait for them; {alive} alive:\n"
         );
+        shared.refused.for_each(|task| {
+            let _ = writeln!(report.text, "  {} waits for a stack", Described::of(task));
+        });
         report.missing = shared.remotes.len();
         self.reports.fetch_add(1, Ordering::Relaxed);
         drop(report);

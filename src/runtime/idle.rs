@@ -25,6 +25,9 @@
 //! takes itself out later, reads what the first one released, and so sees that queue in its last
 //! look.
 //!
+//! A task that is set aside because there is no stack for it is not to be found until there is one,
+//! and nobody need be awake for it: see [`refused`](super::refused).
+//!
 //! Whoever wakes a worker to search counts it as searching on its behalf, so a burst of spawns
 //! wakes one worker and not all. The worker may be quicker than that count and take itself out
 //! first, so the counts are signed and may be one too low for a moment. That errs on the side of

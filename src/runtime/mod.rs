@@ -8,6 +8,7 @@ mod idle;
 mod leftovers;
 #[cfg(all(test, coro_loom))]
 mod models;
+mod refused;
 mod scope;
 mod shared;
 mod threads;

@@ -1,7 +1,8 @@
 //! Models of falling asleep and being woken, under loom: [`Idle`] and, below it, [`Sleep`].
 //!
 //! Both are the real ones. A [`Crew`] is as much of a runtime as they serve: a queue for tasks from
-//! outside and one for each worker, each of them just a length, and workers that go through
+//! outside, one for each worker and one for those that were refused a stack, each of them just a
+//! length, a shelf of stacks, just a number, and workers that go through
 //! [`wait_for_work`](super::worker) step by step, in one round of search. Where that function
 //! changes, its shadow here changes with it.
 //!
@@ -17,6 +18,7 @@
 //! Most models are bounded by the number of switches that are forced on a thread that could go on;
 //! the number is what a model of under twenty seconds allows.
 
+use loom::sync::Mutex;
 use loom::thread::{self, JoinHandle};
 use std::sync::Arc;
 
@@ -77,6 +79,11 @@ impl AsRef<Sleep> for Seat {
 struct Crew {
     idle: Idle,
     injector: Queue,
+    refused: Queue,
+    /// Stacks that are to be had.
+    shelf: Mutex<usize>,
+    /// Somebody was refused a stack, and none has come onto the shelf since.
+    short: AtomicUsize,
     seats: Vec<Seat>,
     seen: Arc<Seen>,
 }
@@ -90,7 +97,15 @@ impl Crew {
         let seat =
             |_| Seat { sleep: Sleep::new(), fresh: Queue::with(0), call: AtomicUsize::new(0) };
         let seats = (0..workers).map(seat).collect();
-        Arc::new(Crew { idle: Idle::new(), injector: Queue::with(injected), seats, seen })
+        Arc::new(Crew {
+            idle: Idle::new(),
+            injector: Queue::with(injected),
+            refused: Queue::with(0),
+            shelf: Mutex::new(0),
+            short: AtomicUsize::new(0),
+            seats,
+            seen,
+        })
     }
 
     /// As `Shared::spawn`.
@@ -110,9 +125,61 @@ impl Crew {
         self.seats[worker].call.load(Ordering::Relaxed) == 1
     }
 
-    /// Whether a fresh task is waiting anywhere.
+    /// Whether a fresh task is waiting anywhere, and not just for a stack.
     fn has_fresh(&self) -> bool {
-        !self.injector.is_empty() || self.seats.iter().any(|seat| !seat.fresh.is_empty())
+        !self.injector.is_empty()
+            || self.seats.iter().any(|seat| !seat.fresh.is_empty())
+            || self.any_relieved()
+    }
+
+    /// As `Refused::any_relieved`.
+    fn any_relieved(&self) -> bool {
+        !self.refused.is_empty() && self.short.load(Ordering::Relaxed) == 0
+    }
+
+    /// As `Worker::start`: takes a stack for a task, or sets the task aside.
+    fn start(&self) -> bool {
+        if self.take_stack() {
+            return true;
+        }
+        self.refused.push(1);
+        fence(Ordering::SeqCst);
+        if self.any_relieved() {
+            self.idle.notify(&self.seats);
+        }
+        false
+    }
+
+    /// As `Worker::take_relieved`.
+    fn start_relieved(&self) -> bool {
+        self.any_relieved() && self.take_stack() && {
+            assert_eq!(self.refused.take(1), 1, "one stack is enough for all in these models");
+            true
+        }
+    }
+
+    /// As `Worker::take_stack`, where the kernel refuses.
+    fn take_stack(&self) -> bool {
+        self.unshelve() || {
+            self.short.store(1, Ordering::Release);
+            self.unshelve()
+        }
+    }
+
+    fn unshelve(&self) -> bool {
+        let mut shelf = self.shelf.lock().unwrap();
+        let any = *shelf > 0;
+        *shelf -= usize::from(any);
+        any
+    }
+
+    /// As `stack::give`, and what that calls.
+    fn give_stack(&self) {
+        *self.shelf.lock().unwrap() += 1;
+        if self.short.load(Ordering::Acquire) == 1 && self.short.swap(0, Ordering::AcqRel) == 1 {
+            fence(Ordering::SeqCst);
+            self.seats.iter().for_each(|seat| seat.sleep.wake());
+        }
     }
 
     /// As `Worker::steal`: takes a task, and with it what more the `batch` allows into the own
@@ -404,6 +471,68 @@ fn loom_spawn_races_close() {
         let by_worker = worker.join().unwrap();
         assert_eq!(by_worker + by_spawner, 1);
         seen.note(if by_spawner == 1 { BY_SPAWNER } else { BY_WORKER });
+        crew.assert_at_rest();
+    });
+}
+
+/// A stack is given up while a worker is refused one and falls asleep.
+#[test]
+fn loom_relief_races_refusal() {
+    const STARTED_LATER: u32 = 2;
+    explore(None, &[BLOCKED, OVERLOOKED, STARTED_LATER], |seen| {
+        let crew = Crew::new(1, 0, Arc::clone(&seen));
+        let giver = {
+            let crew = Arc::clone(&crew);
+            thread::spawn(move || crew.give_stack())
+        };
+        crew.idle.start_search();
+        if !crew.start() {
+            while !crew.start_relieved() {
+                crew.fall_asleep(0);
+                crew.sleep_on(0, || crew.any_relieved());
+            }
+            seen.note(STARTED_LATER);
+        }
+        crew.leave_search();
+        giver.join().unwrap();
+        crew.assert_at_rest();
+    });
+}
+
+/// A worker is refused a stack, and goes on with something else for ever. The task is another's, who
+/// has to see it or be told, before the stack is given up or after.
+#[test]
+fn loom_refused_task_is_anybodys() {
+    const BY_OTHER: u32 = 2;
+    explore(Some(3), &[BLOCKED, OVERLOOKED, BY_OTHER], |seen| {
+        let crew = Crew::new(2, 0, Arc::clone(&seen));
+        let giver = {
+            let crew = Arc::clone(&crew);
+            thread::spawn(move || crew.give_stack())
+        };
+        let other = {
+            let crew = Arc::clone(&crew);
+            thread::spawn(move || {
+                crew.idle.start_search();
+                loop {
+                    if crew.start_relieved() {
+                        crew.seen.note(BY_OTHER);
+                        break;
+                    }
+                    if crew.is_called(1) {
+                        break;
+                    }
+                    crew.fall_asleep(1);
+                    crew.sleep_on(1, || crew.any_relieved() || crew.is_called(1));
+                }
+                crew.leave_search();
+            })
+        };
+        if crew.start() {
+            crew.call(1);
+        }
+        giver.join().unwrap();
+        other.join().unwrap();
         crew.assert_at_rest();
     });
 }

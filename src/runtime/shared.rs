@@ -7,6 +7,7 @@ use crossbeam_deque::{Injector, Steal, Stealer};
 use super::exits::Exits;
 use super::idle::Idle;
 use super::leftovers::Leftovers;
+use super::refused::Refused;
 use crate::stack::Class;
 use crate::task::{Remote, TaskRef};
 
@@ -16,6 +17,7 @@ pub(super) struct Shared {
     pub(super) injector: Injector<TaskRef>,
     /// The other ends of the workers' fresh queues.
     pub(super) stealers: Box<[Stealer<TaskRef>]>,
+    pub(super) refused: Refused,
     /// The workers' own halves are gone when they have ended; these stay this runtime's for as long as
     /// it is there, so that nobody counts or wakes a stranger's worker.
     pub(super) remotes: Box<[&'static Remote]>,
@@ -43,6 +45,16 @@ impl Shared {
         }
     }
 
+    /// Sets a fresh task aside that was refused a stack.
+    #[cold]
+    pub(super) fn set_aside(&self, task: TaskRef) {
+        self.refused.push(task);
+        fence(Ordering::SeqCst);
+        if self.refused.any_relieved() {
+            self.idle.notify(&self.remotes);
+        }
+    }
+
     /// Begins the shutdown.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
@@ -63,6 +75,11 @@ impl Shared {
     /// Ends, as cancelled, what no worker has started, on the calling thread.
     pub(super) fn discard_fresh(&self) {
         self.discard_injected();
+        for _ in 0..self.refused.len() {
+            if let Some(task) = self.refused.pop_any() {
+                task.discard();
+            }
+        }
         for stealer in &self.stealers {
             // As many as there are: whoever holds this worker may spawn as fast as we discard.
             for _ in 0..stealer.len() {
@@ -77,7 +94,7 @@ impl Shared {
     pub(super) fn alive(&self) -> usize {
         let fresh: usize = self.stealers.iter().map(Stealer::len).sum();
         let started: u64 = self.remotes.iter().map(|remote| remote.counters().alive()).sum();
-        self.injector.len() + fresh + started as usize
+        self.injector.len() + fresh + self.refused.len() + started as usize
     }
 
     /// How many tasks have ended here.
@@ -85,9 +102,11 @@ impl Shared {
         self.remotes.iter().map(|remote| remote.counters().ended.get()).sum()
     }
 
-    /// Whether a fresh task is waiting anywhere.
+    /// Whether a fresh task is waiting anywhere, and not just for a stack.
     pub(super) fn has_fresh(&self) -> bool {
-        !self.injector.is_empty() || self.stealers.iter().any(|stealer| !stealer.is_empty())
+        !self.injector.is_empty()
+            || self.stealers.iter().any(|stealer| !stealer.is_empty())
+            || self.refused.any_relieved()
     }
 }
 

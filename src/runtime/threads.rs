@@ -14,6 +14,7 @@ use super::deadlock;
 use super::exits::Exits;
 use super::idle::Idle;
 use super::leftovers::{And, Leftovers};
+use super::refused::Refused;
 use super::shared::Shared;
 use super::watch::Monitor;
 use super::worker::Worker;
@@ -210,6 +211,7 @@ impl Runtime {
         let shared = Arc::new(Shared {
             injector: Injector::new(),
             stealers: queues.iter().map(deque::Worker::stealer).collect(),
+            refused: Refused::default(),
             remotes: (0..workers).map(|_| Remote::acquire()).collect(),
             leftovers: (0..workers).map(|_| Leftovers::default()).collect(),
             idle: Idle::new(),

@@ -4,7 +4,8 @@
 //! out. *Fresh* holds tasks that have never run: last in first out for the worker itself, because
 //! the newest is still in the cache and its stack is hot, while other workers steal the oldest. The
 //! two take turns, so that neither starves, and at every 61st turn the worker takes the oldest fresh
-//! task it can find, so that a chain of spawns does not bury it.
+//! task it can find, so that a chain of spawns does not bury it. A fresh task that is refused a stack
+//! is set aside (see [`refused`](super::refused)), and the worker goes on with others.
 //!
 //! # Invariants
 //!
@@ -27,7 +28,7 @@ use crossbeam_deque as deque;
 use super::deadlock;
 use super::leftovers::Leftovers;
 use super::shared::{Shared, retry};
-use crate::stack::{Class, Pool, Slot, shortage};
+use crate::stack::{self, Class, Pool, Slot, shortage};
 use crate::task::{Remote, Signal, Started, TaskRef, Turn};
 
 /// Every so many turns the worker looks at what it would otherwise see last. A prime, so that it
@@ -55,8 +56,6 @@ pub(super) struct Worker {
     /// The started tasks that have not ended; each knows its place.
     started: RefCell<Vec<Started>>,
     turn: Cell<u32>,
-    /// The kernel has refused a stack, and none has come free since.
-    starved: Cell<bool>,
     /// The last `RECLAIM` that the worker followed.
     reclaimed: Cell<usize>,
     /// The shutdown has reached this worker's tasks.
@@ -77,7 +76,6 @@ impl Worker {
             pool: RefCell::new(Pool::new()),
             started: RefCell::default(),
             turn: Cell::new(0),
-            starved: Cell::new(false),
             reclaimed: Cell::new(RECLAIM.load(Ordering::Relaxed)),
             closing: Cell::new(false),
             reported: Cell::new(0),
@@ -111,8 +109,8 @@ impl Worker {
         HERE.set(self);
         Remote::set_here(Some(self.remote));
         while self.turn() {}
-        // Nothing is left here, unless it waited for a stack to the end.
-        while let Some(task) = self.fresh.pop() {
+        // Nothing is left but what has waited for a stack to the end, and what its destructors spawn.
+        while let Some(task) = self.shared.refused.pop_any().or_else(|| self.fresh.pop()) {
             task.discard();
         }
         Remote::set_here(None);
@@ -135,13 +133,22 @@ impl Worker {
             if let Some(task) = oldest {
                 self.start(task);
             }
+            // Rarely: to be refused again takes several system calls.
+            if turn.is_multiple_of(FAIRNESS * FAIRNESS) {
+                self.ask_again();
+            }
+            if let Some((task, slot)) = self.relieved() {
+                self.start_on(task, slot);
+            }
         }
         if turn.is_multiple_of(2)
             && let Some(task) = self.remote.pop_ready()
         {
             self.resume(task);
-        } else if let Some(task) = self.newest_fresh() {
+        } else if let Some(task) = self.fresh.pop() {
             self.start(task);
+        } else if let Some((task, slot)) = self.relieved() {
+            self.start_on(task, slot);
         } else if let Some(task) = self.remote.pop_ready() {
             self.resume(task);
         } else {
@@ -150,17 +157,9 @@ impl Worker {
         true
     }
 
-    #[inline]
-    fn newest_fresh(&self) -> Option<TaskRef> {
-        if self.starved.get() { None } else { self.fresh.pop() }
-    }
-
     /// A task that has waited long: from outside, from the far end of the own queue, or from that of
     /// a worker which may be held up.
     fn oldest_fresh(&self) -> Option<TaskRef> {
-        if self.starved.get() {
-            return None;
-        }
         retry(|| self.shared.injector.steal_batch_and_pop(&self.fresh))
             .or_else(|| retry(|| self.shared.stealers[self.index].steal()))
             .or_else(|| self.steal_from_others())
@@ -168,9 +167,6 @@ impl Worker {
 
     /// A fresh task from anywhere else, and often more of them into the own queue.
     fn steal(&self) -> Option<TaskRef> {
-        if self.starved.get() {
-            return None;
-        }
         retry(|| self.shared.injector.steal_batch_and_pop(&self.fresh))
             .or_else(|| self.steal_from_others())
     }
@@ -186,15 +182,42 @@ impl Worker {
         Some(stolen)
     }
 
-    /// Binds a fresh task to a stack and runs it.
+    /// A task that was refused a stack before, and one for it.
+    #[inline]
+    fn relieved(&self) -> Option<(TaskRef, Slot)> {
+        if self.shared.refused.any_relieved() { self.take_relieved() } else { None }
+    }
+
+    #[cold]
+    fn take_relieved(&self) -> Option<(TaskRef, Slot)> {
+        let class = self.shared.refused.relieved(self.turn.get())?;
+        // The stack comes first, so that a task that is refused again keeps its place.
+        let slot = self.take_stack(class)?;
+        let Some(task) = self.shared.refused.pop(class) else {
+            self.pool.borrow_mut().give(slot);
+            return None;
+        };
+        Some((task, slot))
+    }
+
+    /// Runs a fresh task, or sets it aside where there is no stack for it.
     #[inline]
     fn start(&self, task: TaskRef) {
-        let taken = self.pool.borrow_mut().take(task.class());
-        let Some(slot) = taken.or_else(|error| self.take_scarce(task.class(), error)).ok() else {
-            // Back to its queue, until a stack is free.
-            self.fresh.push(task);
-            return self.starved.set(true);
-        };
+        match self.take_stack(task.class()) {
+            Some(slot) => self.start_on(task, slot),
+            None => self.shared.set_aside(task),
+        }
+    }
+
+    #[inline]
+    fn take_stack(&self, class: Class) -> Option<Slot> {
+        let taken = self.pool.borrow_mut().take(class);
+        taken.or_else(|error| self.take_scarce(class, error)).ok()
+    }
+
+    /// Binds a fresh task to a stack and runs it.
+    #[inline]
+    fn start_on(&self, task: TaskRef, slot: Slot) {
         if self.shared.closing.load(Ordering::Relaxed) {
             task.cancel();
         }
@@ -232,7 +255,6 @@ impl Worker {
             Turn::Suspended(_) => self.remote.push_ready(task),
             Turn::Ended(slot, index) => {
                 self.pool.borrow_mut().give(slot);
-                self.starved.set(false);
                 self.unlist(index);
             }
         }
@@ -277,7 +299,7 @@ impl Worker {
         shared.idle.start_search();
         let goes_on = loop {
             self.look_around();
-            if self.remote.has_ready() {
+            if self.remote.has_ready() || self.shared.refused.any_relieved() {
                 break true;
             }
             if let Some(task) = self.search() {
@@ -285,7 +307,8 @@ impl Worker {
                 self.start(task);
                 return true;
             }
-            if self.remote.has_ready() {
+            self.ask_again();
+            if self.remote.has_ready() || self.shared.refused.any_relieved() {
                 break true;
             }
             let mut deadline = self.remote.next_timer();
@@ -314,7 +337,6 @@ impl Worker {
             if self.closing.get() {
                 self.leftovers().strike_out();
             }
-            self.starved.set(false);
         };
         self.leave_search();
         goes_on
@@ -323,7 +345,7 @@ impl Worker {
     /// Takes this worker out of the searching ones, and wakes another if it was the last and there
     /// is more to find.
     fn leave_search(&self) {
-        if self.shared.idle.end_search() && !self.starved.get() {
+        if self.shared.idle.end_search() {
             fence(Ordering::SeqCst);
             if self.shared.has_fresh() {
                 self.shared.idle.notify(&self.shared.remotes);
@@ -334,7 +356,7 @@ impl Worker {
     /// Looks for a fresh task a few times over.
     fn search(&self) -> Option<TaskRef> {
         for round in 0..SEARCH_ROUNDS {
-            if let Some(task) = self.newest_fresh().or_else(|| self.steal()) {
+            if let Some(task) = self.fresh.pop().or_else(|| self.steal()) {
                 return Some(task);
             }
             if self.remote.has_ready() || self.shared.remotes.len() == 1 {
@@ -350,9 +372,7 @@ impl Worker {
     /// The last look before sleeping, after the fence.
     fn overlooked(&self) -> bool {
         self.remote.has_ready()
-            // Starved, and nobody waits for a stack any more: one was given up after we had looked for
-            // it, and before those who were told of it could see us asleep.
-            || (self.shared.has_fresh() && (!self.starved.get() || !shortage::is_announced()))
+            || self.shared.has_fresh()
             || self.shared.closing.load(Ordering::Relaxed) != self.closing.get()
             || RECLAIM.load(Ordering::Relaxed) != self.reclaimed.get()
     }
@@ -367,13 +387,25 @@ impl Worker {
                 "coro: {error}; coroutines that have not started wait until a stack is free"
             ));
         });
-        if shortage::announce() {
-            // Release: whoever follows the call finds the shortage announced.
-            self.reclaimed.set(RECLAIM.fetch_add(1, Ordering::Release) + 1);
+        if shortage::announce(class) {
+            // Release: whoever follows the call finds the shortage announced. This worker follows it
+            // too, for there may be an earlier one that it has not followed, for another class.
+            RECLAIM.fetch_add(1, Ordering::Release);
             Remote::wake_all();
         }
         // Whoever gave one up before the announcement did not know that we want it.
         self.pool.borrow_mut().take(class)
+    }
+
+    /// Asks once more for what was refused: when the kernel changes its mind, nobody tells those who
+    /// wait.
+    #[inline]
+    fn ask_again(&self) {
+        for class in self.shared.refused.short() {
+            if let Ok(slot) = stack::take(class) {
+                stack::give(slot);
+            }
+        }
     }
 
     /// Gives the idle stacks of this worker to those who need one.
@@ -381,7 +413,7 @@ impl Worker {
     fn give_up_stacks(&self) {
         // Acquire: pairs with `take_scarce`.
         self.reclaimed.set(RECLAIM.load(Ordering::Acquire));
-        self.pool.borrow_mut().flush();
+        self.pool.borrow_mut().give_up();
     }
 
     fn leftovers(&self) -> &Leftovers {

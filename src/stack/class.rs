@@ -56,7 +56,7 @@ impl Class {
     }
 
     /// All classes, smallest first.
-    pub(super) fn all() -> impl Iterator<Item = Class> {
+    pub(crate) fn all() -> impl Iterator<Item = Class> + Clone {
         (0..Class::COUNT as u8).map(Class)
     }
 
@@ -68,8 +68,14 @@ impl Class {
     }
 
     #[inline(always)]
-    pub(super) const fn index(self) -> usize {
+    pub(crate) const fn index(self) -> usize {
         self.0 as usize
+    }
+
+    /// The class in a set of classes.
+    #[inline(always)]
+    pub(crate) const fn bit(self) -> u32 {
+        1 << self.0
     }
 
     /// The binary logarithm of the slot's size.

@@ -101,7 +101,7 @@ fn shelve(class: Class, slots: impl ExactSizeIterator<Item = Slot>) {
     } else {
         drop(locked);
     }
-    shortage::relieve();
+    shortage::relieve(class);
 }
 
 /// Gives the slots' pages back to the system. The guards stay: they are not part of the ranges.
@@ -166,7 +166,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As for the function [`take`].
+    /// As for the function [`take`]. In a shortage the kernel is not asked, and there is no message.
     #[inline]
     pub(crate) fn take(&mut self, class: Class) -> io::Result<Slot> {
         match self.idle[class.index()].pop() {
@@ -186,19 +186,28 @@ impl Pool {
         idle.push(slot);
         let count = idle.len();
         self.publish(1);
-        // Where somebody waits for a stack, it is of no use here.
-        if count >= scaled(POOL_LIMIT, class) || shortage::is_announced() {
+        // Where somebody waits for such a stack, it is of no use here.
+        if count >= scaled(POOL_LIMIT, class) || shortage::is_announced(class) {
             self.shed(class, batch(class).min(count));
         }
     }
 
     /// Puts all idle slots on the shelves, for others to take.
-    pub(crate) fn flush(&mut self) {
-        for class in Class::all() {
-            let count = self.idle[class.index()].len();
-            if count > 0 {
-                self.shed(class, count);
-            }
+    pub(super) fn flush(&mut self) {
+        Class::all().for_each(|class| self.empty(class));
+    }
+
+    /// Puts those on the shelves for which somebody waits.
+    pub(crate) fn give_up(&mut self) {
+        Class::all()
+            .filter(|class| shortage::is_announced(*class))
+            .for_each(|class| self.empty(class));
+    }
+
+    fn empty(&mut self, class: Class) {
+        let count = self.idle[class.index()].len();
+        if count > 0 {
+            self.shed(class, count);
         }
     }
 
@@ -216,17 +225,20 @@ impl Pool {
         if let Some(slot) = self.fetch(class) {
             return Ok(slot);
         }
+        if shortage::is_announced(class) {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
         // Another worker may have put some on the shelf while the kernel was thinking.
         fresh(class).or_else(|error| self.fetch(class).ok_or(error))
     }
 
-    /// Moves a batch here from the shelf, and takes the newest of it. Where somebody waits for a stack
-    /// it takes that one alone: what is idle here is out of the others' reach.
+    /// Moves a batch here from the shelf, and takes the newest of it. Where somebody waits for such a
+    /// stack it takes that one alone: what is idle here is out of the others' reach.
     fn fetch(&mut self, class: Class) -> Option<Slot> {
         let idle = &mut self.idle[class.index()];
         let mut shelf = lock(&SHELVES[class.index()]);
         let best = shelf.best();
-        let wanted = if shortage::is_announced() { 1 } else { batch(class) };
+        let wanted = if shortage::is_announced(class) { 1 } else { batch(class) };
         let count = best.len().min(wanted);
         idle.extend(best.drain(best.len() - count..));
         drop(shelf);

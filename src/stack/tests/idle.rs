@@ -126,7 +126,7 @@ fn stack_pool_takes_no_more_than_it_needs_in_a_shortage() {
     let output = in_child(stack_pool_takes_no_more_than_it_needs_in_a_shortage, || {
         let idle: Vec<Slot> = (0..10).map(|_| take(Class::DEFAULT).unwrap()).collect();
         idle.into_iter().for_each(give);
-        shortage::announce();
+        shortage::announce(Class::DEFAULT);
         let issued = slot::issued_in_all();
         let mut pool = Pool::new();
         let mine = pool.take(Class::DEFAULT).unwrap();
