@@ -103,15 +103,17 @@ fn runtime_spawning_for_ever_starves_nobody() {
     });
 }
 
-/// Each end starts a successor, newest first: the oldest must still come to its turn.
+/// Each end starts a successor.
+fn chain(stop: Arc<AtomicBool>) {
+    if !stop.load(Ordering::Relaxed) {
+        coro::go(move || chain(stop));
+    }
+}
+
+/// The newest is first: the oldest must still come to its turn.
 #[test]
 fn runtime_a_chain_of_spawns_buries_nobody() {
     let _watchdog = common::watchdog();
-    fn chain(stop: Arc<AtomicBool>) {
-        if !stop.load(Ordering::Relaxed) {
-            coro::go(move || chain(stop));
-        }
-    }
     common::on_workers(|runtime, workers| {
         let stop = Arc::new(AtomicBool::new(false));
         for _ in 0..2 * workers {
@@ -127,6 +129,36 @@ fn runtime_a_chain_of_spawns_buries_nobody() {
         everybody_gets_through(runtime);
         stop.store(true, Ordering::Relaxed);
     });
+}
+
+/// Nor do coroutines that come from outside, as many as there may be.
+#[test]
+fn runtime_a_flood_from_outside_buries_nobody() {
+    const FLOOD: usize = 10_000;
+    let _watchdog = common::watchdog();
+    let runtime = common::runtime(1);
+    let (inside, flooded, flood) = (Counter::default(), Gate::default(), Counter::default());
+    let stop = Arc::new(AtomicBool::new(false));
+    let buried = runtime.go({
+        let (inside, flooded, flood) = (inside.clone(), flooded.clone(), flood.clone());
+        let stop = Arc::clone(&stop);
+        move || {
+            inside.add();
+            flooded.block();
+            let buried = coro::go(move || flood.get());
+            coro::go(move || chain(stop));
+            buried
+        }
+    });
+    inside.wait_for(1);
+    for _ in 0..FLOOD {
+        let flood = flood.clone();
+        runtime.go(move || flood.add());
+    }
+    flooded.open();
+    let before = buried.join().unwrap().join().unwrap();
+    stop.store(true, Ordering::Relaxed);
+    assert!(before < FLOOD / 10, "{before} others were first");
 }
 
 #[test]

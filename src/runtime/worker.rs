@@ -4,8 +4,9 @@
 //! out. *Fresh* holds tasks that have never run: last in first out for the worker itself, because
 //! the newest is still in the cache and its stack is hot, while other workers steal the oldest. The
 //! two take turns, so that neither starves, and at every 61st turn the worker takes the oldest fresh
-//! task it can find, so that a chain of spawns does not bury it. A fresh task that is refused a stack
-//! is set aside (see [`refused`](super::refused)), and the worker goes on with others.
+//! task it can find, from another place first each time, so that neither a chain of spawns nor a flood
+//! of them elsewhere buries it. A fresh task that is refused a stack is set aside (see
+//! [`refused`](super::refused)), and the worker goes on with others.
 //!
 //! # Invariants
 //!
@@ -158,17 +159,27 @@ impl Worker {
     }
 
     /// A task that has waited long: from outside, from the far end of the own queue, or from that of
-    /// a worker which may be held up.
+    /// a worker which may be held up. They take turns in being looked at first, for each of them may
+    /// never be empty.
     fn oldest_fresh(&self) -> Option<TaskRef> {
-        retry(|| self.shared.injector.steal_batch_and_pop(&self.fresh))
-            .or_else(|| retry(|| self.shared.stealers[self.index].steal()))
-            .or_else(|| self.steal_from_others())
+        const PLACES: [fn(&Worker) -> Option<TaskRef>; 3] =
+            [Worker::steal_injected, Worker::steal_own, Worker::steal_from_others];
+        let first = (self.turn.get() / FAIRNESS) as usize;
+        (0..PLACES.len()).find_map(|step| PLACES[(first + step) % PLACES.len()](self))
     }
 
     /// A fresh task from anywhere else, and often more of them into the own queue.
     fn steal(&self) -> Option<TaskRef> {
+        self.steal_injected().or_else(|| self.steal_from_others())
+    }
+
+    fn steal_injected(&self) -> Option<TaskRef> {
         retry(|| self.shared.injector.steal_batch_and_pop(&self.fresh))
-            .or_else(|| self.steal_from_others())
+    }
+
+    /// The oldest of the own queue.
+    fn steal_own(&self) -> Option<TaskRef> {
+        retry(|| self.shared.stealers[self.index].steal())
     }
 
     fn steal_from_others(&self) -> Option<TaskRef> {
