@@ -154,7 +154,8 @@ impl<T: Send + 'static> JoinSet<T> {
     /// # Panics
     ///
     /// Unwinds, without calling the panic hook, when the waiting coroutine is cancelled or a
-    /// [`timeout`](crate::timeout) around it elapses; no member is lost by that.
+    /// [`timeout`](crate::timeout) around it elapses; no member is lost by that. In a process that was
+    /// forked from one that uses coroutines, unless the set is empty.
     ///
     /// # Examples
     ///
@@ -186,6 +187,7 @@ impl<T: Send + 'static> JoinSet<T> {
         if self.is_empty() {
             return Poll::Ready(None);
         }
+        crate::task::check_fork();
         match self.ended.poll_pop(context.waker()) {
             Some(place) => Poll::Ready(Some(self.take(place))),
             None => match self.refuse_caller() {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::panic::Location;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -97,7 +98,8 @@ impl Runtime {
     /// Of each worker ten are named and the others counted; of one that is kept busy, the one that runs.
     ///
     /// Called in a coroutine of this very runtime, or in the destructor of a thread-local of one of its
-    /// threads, it begins the shutdown and does not wait.
+    /// threads, it begins the shutdown and does not wait. In a process that was forked from the one which
+    /// started the runtime, it does nothing.
     ///
     /// # Panics
     ///
@@ -114,6 +116,9 @@ impl Runtime {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn shutdown(&self) {
+        if task::is_forked() {
+            return; // its threads are the parent's
+        }
         self.begin_shutdown();
         while self.has_to_wait() {
             let ended = self.shared.ended();
@@ -150,6 +155,9 @@ impl Runtime {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn shutdown_timeout(&self, limit: Duration) -> usize {
+        if task::is_forked() {
+            return self.shared.alive();
+        }
         let deadline = Instant::now().checked_add(limit).unwrap_or_else(far);
         self.begin_shutdown();
         if self.has_to_wait() {
@@ -200,6 +208,7 @@ impl Runtime {
     }
 
     pub(super) fn start(options: &Options) -> io::Result<Runtime> {
+        task::check_fork();
         prepare_process()?;
         task::watch_forks()?;
         stack::shortage::on_relief(Remote::wake_all);
@@ -277,6 +286,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl Drop for Runtime {
     fn drop(&mut self) {
         self.shutdown();
+        if task::is_forked() {
+            // There is no such thread here that could be detached.
+            mem::forget(mem::take(&mut self.monitor));
+        }
     }
 }
 
@@ -389,7 +402,8 @@ impl RuntimeBuilder {
     ///
     /// # Panics
     ///
-    /// When `CORO_WORKERS`, `CORO_WATCH` or `CORO_DEADLOCK` is asked for and is nonsense.
+    /// When `CORO_WORKERS`, `CORO_WATCH` or `CORO_DEADLOCK` is asked for and is nonsense. In a process that
+    /// was forked from one that uses coroutines.
     ///
     /// # Examples
     ///

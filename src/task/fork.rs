@@ -1,8 +1,12 @@
 //! A forked process has none of its parent's workers, so it cannot run coroutines. It is told so,
 //! instead of waiting for threads that do not exist.
 //!
-//! - **F1** No task is spawned or suspended in a forked process.
+//! - **F1** No task is spawned, suspended or ended in a forked process.
+//!
+//! To spawn or to suspend there is a panic. A coroutine that ends there has nobody to tell: what comes
+//! after it is its worker's loop, which would run the parent's queue a second time. So the process ends.
 
+use std::fmt;
 use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,14 +26,33 @@ pub(crate) fn watch() -> io::Result<()> {
     if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 
+/// Whether this process was forked after the first runtime was started.
+#[inline]
+pub(crate) fn is_child() -> bool {
+    FORKED.load(Ordering::Relaxed)
+}
+
 /// # Panics
 ///
 /// In a process that was forked after the first runtime was started.
 #[inline]
 pub(crate) fn check() {
-    if FORKED.load(Ordering::Relaxed) {
+    if is_child() {
         forked();
     }
+}
+
+/// Ends a forked process in which `what` has come to its end, with the status of a process that has
+/// panicked, and without anything that is run at an exit.
+#[cold]
+pub(crate) fn end(what: impl fmt::Display) -> ! {
+    const STATUS: i32 = 101;
+    crate::report::tell(format_args!(
+        "coro: {what} has ended in a forked process, whose thread would go on with the parent's \
+         work; that process exits with {STATUS}; exec or _exit in it"
+    ));
+    // SAFETY: takes a number.
+    unsafe { libc::_exit(STATUS) }
 }
 
 #[cold]

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::body::{JoinError, Outcome};
 use super::deadline;
+use super::fork;
 use super::header::{TaskRef, Waiter, free};
 use super::park::{self, Current, Waiting, current_task};
 use super::state::{Detach, JOINER, RELEASED, WAITER};
@@ -53,6 +54,12 @@ impl<T> JoinHandle<T> {
     ///
     /// [`JoinError::Panicked`] if it panicked, [`JoinError::Cancelled`] if it was cancelled. A
     /// coroutine that joins itself gets `Panicked` at once, instead of waiting for ever.
+    ///
+    /// # Panics
+    ///
+    /// Where it would wait, in a process that was forked from one that uses coroutines. Unwinds, without
+    /// calling the panic hook, when the waiting coroutine is cancelled or a [`timeout`](crate::timeout)
+    /// around it elapses.
     ///
     /// # Examples
     ///
@@ -101,6 +108,7 @@ impl<T> JoinHandle<T> {
     /// come already.
     #[inline]
     fn register(&self, waiter: Waiter, also: usize) -> bool {
+        fork::check();
         let state = &self.task.state;
         if state.load().has(WAITER) && !state.clear_waiter() {
             return false;
@@ -225,7 +233,8 @@ impl<T> Future for JoinHandle<T> {
 
     /// # Panics
     ///
-    /// When polled again after it was ready.
+    /// When polled again after it was ready; where it is not ready, in a process that was forked from one
+    /// that uses coroutines.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(!self.taken, "a JoinHandle was polled after it was ready");
         if !self.is_finished() {

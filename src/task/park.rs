@@ -291,7 +291,10 @@ fn interrupt_thread(now: Instant) {
 pub(crate) fn park_undisturbed(waiting: Waiting) {
     match current_task() {
         Some(task) => task.park_undisturbed(waiting),
-        None => thread::park(),
+        None => {
+            fork::check();
+            thread::park();
+        }
     }
 }
 

@@ -17,9 +17,10 @@ use std::mem::{MaybeUninit, size_of};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering;
 
+use super::fork;
 use super::header::{Header, Started, TaskRef, Waiter, free};
 use super::park::Waiting;
-use super::remote::Remote;
+use super::remote::{Described, Remote};
 use super::state::{Finish, PARKED};
 use crate::coroutine::{Engine, Identity, Switch};
 use crate::goexit;
@@ -90,6 +91,9 @@ impl TaskRef {
             unsafe {
                 (*stage).switch.set(switch);
                 goexit::enter(record.as_ptr(), header.cast(), (*header).vtable.run);
+                if fork::is_child() {
+                    fork::end(Described::of(&*header));
+                }
                 finish(header, Some(&*stage));
                 (*record.as_ptr()).retire();
             }
