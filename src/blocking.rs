@@ -2,36 +2,61 @@
 //!
 //! - **B1** Whoever sends an errand does not go on, and does not unwind, before it has come back.
 
+mod pool;
+
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::pin;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
 
-use crate::task::{Waiting, current_task, park_undisturbed, with_waker};
+use crate::task::{Waiting, check_fork, current_task, park_undisturbed, with_waker};
+use pool::Call;
 
 /// What goes to the other thread and comes back. It lies on the caller's stack, and the caller does
 /// not go on before it has come back.
 struct Errand<F, T> {
     work: UnsafeCell<Option<F>>,
     outcome: UnsafeCell<Option<Result<T, Box<dyn Any + Send>>>>,
+    /// The other thread has nothing more to do with it.
+    back: AtomicBool,
 }
 
-/// The address of an [`Errand`], on its way.
-struct Sent<F, T>(*const Errand<F, T>);
+impl<F: FnOnce() -> T + Send, T: Send> Errand<F, T> {
+    fn new(work: F) -> Errand<F, T> {
+        Errand {
+            work: UnsafeCell::new(Some(work)),
+            outcome: UnsafeCell::new(None),
+            back: AtomicBool::new(false),
+        }
+    }
 
-// SAFETY: B1, the errand is touched by one thread at a time; `F` and `T` are `Send`.
-unsafe impl<F: Send, T: Send> Send for Sent<F, T> {}
+    /// Has the errand run on another thread, and waits until it has come back.
+    fn send(&self) {
+        let errand = (&raw const *self).cast();
+        let call = Call { run: Self::run, errand, caller: with_waker(Waker::clone) };
+        if let Err(error) = pool::submit(call) {
+            panic!("no thread for a blocking call: {error}; {}", pool::KNOBS);
+        }
+        // Acquire: pairs with `run`.
+        while !self.back.load(Ordering::Acquire) {
+            park_undisturbed(Waiting::Blocking);
+        }
+    }
 
-impl<F: FnOnce() -> T, T> Sent<F, T> {
-    fn run(self) {
+    /// # Safety
+    ///
+    /// B1, `errand` is the address of one that was sent. It is run once.
+    unsafe fn run(errand: *const ()) {
         // SAFETY: B1.
-        let errand = unsafe { &*self.0 };
-        // SAFETY: B1.
-        let work = unsafe { (*errand.work.get()).take() };
-        let outcome = work.map(|work| catch_unwind(AssertUnwindSafe(work)));
-        // SAFETY: B1.
-        unsafe { *errand.outcome.get() = outcome };
+        let errand = unsafe { &*errand.cast::<Self>() };
+        // SAFETY: B1, one thread at a time.
+        let work = unsafe { (*errand.work.get()).take() }.expect("it is run once");
+        let outcome = catch_unwind(AssertUnwindSafe(work));
+        // SAFETY: B1, as above.
+        unsafe { *errand.outcome.get() = Some(outcome) };
+        // Release: pairs with `send`. From here on the caller may go on, and take the errand with it.
+        errand.back.store(true, Ordering::Release);
     }
 }
 
@@ -39,16 +64,20 @@ impl<F: FnOnce() -> T, T> Sent<F, T> {
 /// calls that wait, for locks that are held for long, for long computations. On a plain thread it
 /// just calls `f`.
 ///
-/// The threads are those of the `blocking` crate: up to 500, made when they are needed and ended when
-/// they are idle; `BLOCKING_MAX_THREADS` sets another limit. [`tls`](crate::tls) inside of `f` is that
-/// of the other thread.
+/// The threads are the library's own, as many as there are calls at the same time. They are made when they
+/// are needed and end when they are idle for a second. There are up to 500, or as many as
+/// `BLOCKING_MAX_THREADS` says, 1 to 10,000; what is called beyond that, or where the system grants no
+/// more threads, waits its turn, first come, first served. [`tls`](crate::tls) inside of `f` is that of
+/// the other thread.
 ///
 /// What `f` borrows stays borrowed until `f` has returned. So neither cancelling the coroutine nor a
 /// [`timeout`](crate::timeout) cuts this short; both take effect at the next suspension.
 ///
 /// # Panics
 ///
-/// With whatever `f` panics with.
+/// With whatever `f` panics with. Where there is no thread and the system grants none; then `f` is dropped
+/// unrun. When `BLOCKING_MAX_THREADS` is nonsense. In a process that was forked from one that uses
+/// coroutines, unless on a plain thread.
 ///
 /// # Examples
 ///
@@ -65,28 +94,11 @@ pub fn blocking<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     if current_task().is_none() {
         return f();
     }
-    let errand = Errand { work: UnsafeCell::new(Some(f)), outcome: UnsafeCell::new(None) };
-    run_elsewhere(Sent(&raw const errand));
+    check_fork();
+    let errand = Errand::new(f);
+    errand.send();
     match errand.outcome.into_inner().expect("the errand is done") {
         Ok(value) => value,
         Err(payload) => resume_unwind(payload),
-    }
-}
-
-/// Runs an errand on another thread and waits for it.
-fn run_elsewhere<F: FnOnce() -> T + Send, T: Send>(sent: Sent<F, T>) {
-    let run: Box<dyn FnOnce() + Send + '_> = Box::new(move || sent.run());
-    // SAFETY: B1, it runs before this function returns.
-    let run: Box<dyn FnOnce() + Send + 'static> = unsafe { std::mem::transmute(run) };
-    let mut task = pin!(::blocking::unblock(run));
-    loop {
-        let polled = with_waker(|waker| {
-            use std::future::Future;
-            task.as_mut().poll(&mut Context::from_waker(waker))
-        });
-        match polled {
-            Poll::Ready(()) => return,
-            Poll::Pending => park_undisturbed(Waiting::Blocking),
-        }
     }
 }

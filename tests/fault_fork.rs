@@ -97,6 +97,7 @@ fn try_everything(runtime: &Runtime, parked: &mut Parked, inside: bool) -> i32 {
         !inside || refused(coro::yield_now),
         !inside || refused(coro::park),
         !inside || refused(|| coro::sleep(Duration::from_millis(1))),
+        !inside || refused(|| coro::blocking(|| ())),
         // Who is waited for lives in the parent.
         refused(|| parked.to_join.take().unwrap().join()),
         refused(|| coro::wait(parked.to_poll.take().unwrap())),
@@ -277,6 +278,18 @@ impl Shared {
     fn get(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// The thread of a blocking call would go on with the calls that wait for it in the parent.
+#[test]
+fn fault_a_blocking_call_that_ends_in_a_forked_process_ends_it() {
+    let test = "fault_a_blocking_call_that_ends_in_a_forked_process_ends_it";
+    let said = said_by_child(test, || {
+        let status = coro::go(|| coro::blocking(fork)).join().unwrap();
+        assert_eq!(status, Some(101));
+    });
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.starts_with("coro: a blocking call") && said.contains("forked"), "{said}");
 }
 
 /// A scope whose children are the parent's cannot wait for them.

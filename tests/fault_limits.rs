@@ -2,9 +2,12 @@
 //! not started wait until one is free, and one line on stderr names the limit. Nothing crashes and
 //! nothing is lost.
 //!
+//! When it refuses a thread for a blocking call, the call waits for one that there is; where there is none
+//! it is a clear panic.
+//!
 //! Each test runs in a process of its own, under a limit: of addresses (`RLIMIT_AS`), where a region
-//! of 1 GiB has 256 stacks of the default size, or of mappings (`vm.max_map_count`), which guards by
-//! `mprotect` use up.
+//! of 1 GiB has 256 stacks of the default size, of mappings (`vm.max_map_count`), which guards by
+//! `mprotect` use up, or of threads (`RLIMIT_NPROC`).
 
 mod common;
 
@@ -14,12 +17,13 @@ use std::os::fd::FromRawFd;
 use std::process::{Output, exit};
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use coro::raw::Coroutine;
-use coro::{Builder, Handle, JoinHandle, Runtime, inspect, tls};
+use coro::{Builder, Handle, JoinError, JoinHandle, Runtime, inspect, tls};
 
-use common::{Counter, Gate, child_command, is_child, watchdog_for};
+use common::{Counter, Gate, child_command, is_child, message, watchdog_for};
 
 /// A child that hangs is ended well before its parent is, which then tells of it.
 const CHILDS_LIMIT: Duration = Duration::from_secs(20);
@@ -708,6 +712,120 @@ fn fault_go_panics_where_there_is_no_region() {
     let stderr = common::stderr(&output);
     assert!(stderr.contains("no coroutine can be started: no addresses for stacks"), "{stderr}");
     assert!(stderr.contains("ulimit -v = 102400"), "{stderr}");
+}
+
+/// Makes the process one that is refused every thread while it is limited; see [`limit_threads`].
+fn become_limitable() {
+    // Root's threads are not limited. Where this is refused, root is no more than a name.
+    // SAFETY: takes a number.
+    let _ = unsafe { libc::setuid(65534) };
+}
+
+/// Has the process refused every further thread, or none again.
+fn limit_threads(limited: bool) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: changes this process alone; the hard limit stays.
+    unsafe {
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NPROC, &raw mut limit), 0);
+        limit.rlim_cur = if limited { 1 } else { limit.rlim_max };
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit), 0);
+    }
+    assert_eq!(thread::Builder::new().spawn(|| ()).is_err(), limited);
+}
+
+/// The knobs, in whatever says that there is no thread.
+const THREADS: [&str; 3] = ["os error 11", "ulimit -u", "pids.max"];
+
+/// It is refused, and neither its worker nor a later call suffers from it.
+#[test]
+fn fault_a_blocking_call_without_any_thread_is_a_clear_panic() {
+    let test = "fault_a_blocking_call_without_any_thread_is_a_clear_panic";
+    let output = in_child(test, ONE_WORKER, || {
+        common::quiet();
+        coro::go(|| ()).join().unwrap();
+        become_limitable();
+        limit_threads(true);
+        for _ in 0..3 {
+            let (dropped, captured) = (Counter::default(), Counter::default());
+            let (on_drop, on_frame) = (captured.on_drop(), dropped.on_drop());
+            let refused = coro::go(move || {
+                let _on_frame = on_frame;
+                coro::blocking(move || drop(on_drop));
+            });
+            match refused.join() {
+                Err(JoinError::Panicked(payload)) => {
+                    let said = message(&*payload);
+                    assert!(said.contains("no thread for a blocking call"), "{said}");
+                    assert!(THREADS.iter().all(|part| said.contains(part)), "{said}");
+                }
+                other => panic!("{other:?}"),
+            }
+            assert_eq!((dropped.get(), captured.get()), (1, 1));
+            assert_eq!(coro::go(|| 2).join().unwrap(), 2);
+        }
+        limit_threads(false);
+        assert_eq!(coro::go(|| coro::blocking(|| 1)).join().unwrap(), 1);
+    });
+    assert_success(&output);
+}
+
+/// Those that are called while it is busy wait for the only thread, in their order; and when the system
+/// grants threads again, there are more.
+#[test]
+fn fault_blocking_calls_wait_for_the_threads_there_are() {
+    let test = "fault_blocking_calls_wait_for_the_threads_there_are";
+    let output = in_child(test, ONE_WORKER, || {
+        let (gate, inside) = (Gate::default(), Counter::default());
+        let call = |gate: &Gate, inside: &Counter| {
+            let (gate, inside) = (gate.clone(), inside.clone());
+            coro::go(move || {
+                coro::blocking(|| {
+                    inside.add();
+                    gate.block();
+                    thread::current().id()
+                })
+            })
+        };
+        let first = call(&gate, &inside);
+        inside.wait_for(1);
+        become_limitable();
+        limit_threads(true);
+        let (order, came) = mpsc::channel();
+        let waiting: Vec<_> = (0..10)
+            .map(|n| {
+                let order = order.clone();
+                let called = coro::go(move || {
+                    coro::blocking(|| {
+                        order.send(n).unwrap();
+                        thread::current().id()
+                    })
+                });
+                // The next is called when this one is.
+                while inspect::metrics().parked < 2 + n {
+                    thread::yield_now();
+                }
+                called
+            })
+            .collect();
+        gate.open();
+        let thread = first.join().unwrap();
+        for called in waiting {
+            assert_eq!(called.join().unwrap(), thread);
+        }
+        assert!(came.try_iter().eq(0..10));
+        limit_threads(false);
+        let (gate, inside) = (Gate::default(), Counter::default());
+        let several = [0; 3].map(|_| call(&gate, &inside));
+        inside.wait_for(3);
+        gate.open();
+        for called in several {
+            called.join().unwrap();
+        }
+    });
+    assert_success(&output);
+    let said = ["coro: no further thread for blocking calls", "they wait for one of 1"];
+    let said: Vec<_> = said.into_iter().chain(THREADS).collect();
+    assert_one_line(&common::stderr(&output), &said);
 }
 
 /// At `vm.max_map_count`: more coroutines than the kernel allows guards by `mprotect`.

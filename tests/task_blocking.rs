@@ -190,6 +190,113 @@ fn task_blocking_600_at_a_time() {
     assert!(MOST.load(Ordering::Relaxed) <= 500);
 }
 
+/// Runs `body` in a process of its own, with this many threads for blocking calls.
+fn in_child_with(test: &str, most: &str, body: impl FnOnce()) -> std::process::Output {
+    let _watchdog = common::watchdog();
+    if common::is_child(test) {
+        body();
+        std::process::exit(0);
+    }
+    common::child_command(test, test).env("BLOCKING_MAX_THREADS", most).output().unwrap()
+}
+
+/// How many threads there are for blocking calls.
+fn threads() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let names = tasks.flat_map(|task| std::fs::read_to_string(task.path().join("comm")));
+    names.filter(|name| name.starts_with("blocking-")).count()
+}
+
+/// First come, first served, where no more threads are allowed.
+#[test]
+fn task_blocking_waits_its_turn() {
+    let test = "task_blocking_waits_its_turn";
+    let output = in_child_with(test, "1", || {
+        let runtime = common::runtime(1);
+        let (gate, inside, order) = (Gate::default(), Counter::default(), Counter::default());
+        let held = runtime.go({
+            let (gate, inside) = (gate.clone(), inside.clone());
+            move || {
+                coro::blocking(|| {
+                    inside.add();
+                    gate.block();
+                });
+            }
+        });
+        inside.wait_for(1);
+        let calls: Vec<_> = (0..100)
+            .map(|n| {
+                let (order, called) = (order.clone(), Counter::default());
+                let calls = called.clone();
+                let call = runtime.go(move || {
+                    calls.add();
+                    coro::blocking(|| {
+                        let place = order.get();
+                        order.add();
+                        place
+                    })
+                });
+                called.wait_for(1);
+                (n, call)
+            })
+            .collect();
+        assert_eq!((order.get(), threads()), (0, 1));
+        gate.open();
+        held.join().unwrap();
+        for (n, call) in calls {
+            assert_eq!(call.join().unwrap(), n);
+        }
+    });
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// Idle threads end, and others take their place when there is something to do again.
+#[test]
+fn task_blocking_threads_end_when_they_are_idle() {
+    let test = "task_blocking_threads_end_when_they_are_idle";
+    let output = in_child_with(test, "10000", || {
+        let runtime = common::runtime(1);
+        for _ in 0..2 {
+            let (gate, inside) = (Gate::default(), Counter::default());
+            let calls: Vec<_> = (0..20)
+                .map(|_| {
+                    let (gate, inside) = (gate.clone(), inside.clone());
+                    runtime.go(move || {
+                        coro::blocking(|| {
+                            inside.add();
+                            gate.block();
+                        });
+                    })
+                })
+                .collect();
+            inside.wait_for(20);
+            gate.open();
+            calls.into_iter().for_each(|call| call.join().unwrap());
+            while threads() > 0 {
+                thread::yield_now();
+            }
+        }
+    });
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn task_blocking_with_nonsense_in_the_environment() {
+    let test = "task_blocking_with_nonsense_in_the_environment";
+    for nonsense in ["0", "10001", "many", ""] {
+        let output = in_child_with(test, nonsense, || {
+            // On a plain thread no thread is needed.
+            assert_eq!(coro::blocking(|| 1), 1);
+            for _ in 0..2 {
+                coro::go(|| coro::blocking(|| ())).join().unwrap_err();
+            }
+        });
+        assert!(output.status.success(), "{output:?}");
+        let said = format!("BLOCKING_MAX_THREADS={nonsense:?}: expected a number from 1 to 10000");
+        assert_eq!(common::stderr(&output).matches(&said).count(), 2, "{output:?}");
+    }
+}
+
 /// Inside it is a plain thread: no coroutine, and a storage of its own.
 #[test]
 fn task_blocking_is_a_plain_thread_inside() {

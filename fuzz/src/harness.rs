@@ -93,5 +93,5 @@ pub extern "C" fn __asan_default_options() -> *const c_char {
 /// process ends, and what that thread is to take over hangs on nothing yet.
 #[unsafe(no_mangle)]
 pub extern "C" fn __lsan_default_suppressions() -> *const c_char {
-    c"leak:grow_pool\n".as_ptr()
+    c"leak:coro::blocking::pool\n".as_ptr()
 }

@@ -30,7 +30,9 @@ pub use park::{is_cancelled, park, yield_now};
 pub(crate) use body::{Child, Free, Options, Parent, spawn};
 pub(crate) use children::Children;
 pub(crate) use deadline::Deadline;
-pub(crate) use fork::{check as check_fork, is_child as is_forked, watch as watch_forks};
+pub(crate) use fork::{
+    check as check_fork, end as end_forked, is_child as is_forked, watch as watch_forks,
+};
 pub(crate) use header::{Started, TaskRef, discarded};
 pub(crate) use park::{Waiting, current_task, park_for, park_thread, park_undisturbed, with_waker};
 pub(crate) use remote::{Described, Remote};
