@@ -8,16 +8,22 @@
 //!
 //! A thread that knows nothing of this crate counts as one that might unpark somebody, so a report is
 //! never wrong, and sometimes missing.
+//!
+//! What is looked at has to hold at one moment. Of the workers that is so between two looks that find each
+//! of them in the same sleep (see [`Sleep`]), and the rest is looked at in between: then no task ends and
+//! none is unparked, but by a thread that is counted. So whoever is found waiting for a task that has not
+//! ended goes on waiting, and does nothing else.
 
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError, Weak};
 
 use super::shared::Shared;
+use crate::primitives::fence;
 use crate::report;
-use crate::task::{self, Described, Started, TaskRef};
+use crate::task::{self, Described, Sleep, Started, TaskRef};
 
 /// What is kept where the report was asked for.
 #[derive(Default)]
@@ -86,7 +92,7 @@ fn joined(task: &TaskRef) {
     }
 }
 
-/// A worker is about to block.
+/// A worker is about to block, without a deadline.
 pub(super) fn blocking() {
     if let Some(detector) = detector() {
         detector.check();
@@ -120,7 +126,6 @@ pub(super) fn write_down(tasks: &[Started]) {
 
 impl Detector {
     fn check(&self) {
-        fence(Ordering::SeqCst);
         let runtimes = {
             let mut runtimes = lock(&self.runtimes);
             runtimes.retain(|runtime| runtime.strong_count() > 0);
@@ -128,16 +133,19 @@ impl Detector {
         };
         let [runtime] = &runtimes[..] else { return };
         let Some(shared) = runtime.upgrade() else { return };
-        let waiting = {
-            let joined = lock(&self.joined);
-            if joined.is_empty() || joined.iter().any(|task| task.is_done()) {
-                return;
+        let mut waiting = 0;
+        let nothing_else = || {
+            {
+                let joined = lock(&self.joined);
+                if joined.is_empty() || joined.iter().any(|task| task.is_done()) {
+                    return false;
+                }
+                waiting = joined.len();
             }
-            joined.len()
+            let threads = shared.remotes.len() + usize::from(shared.watched) + waiting;
+            !shared.has_fresh() && count_threads() == Some(threads)
         };
-        let threads = shared.remotes.len() + usize::from(shared.watched) + waiting;
-        let asleep = shared.remotes.iter().all(|remote| remote.is_blocked());
-        if !asleep || shared.has_fresh() || count_threads() != Some(threads) {
+        if !all_asleep(&shared.remotes, nothing_else) {
             return;
         }
         let mut report = lock(&self.report);
@@ -157,6 +165,17 @@ impl Detector {
         fence(Ordering::SeqCst);
         shared.remotes.iter().for_each(|remote| remote.sleep().wake());
     }
+}
+
+/// Whether there is a moment at which all workers sleep without a deadline and nobody has woken any of
+/// them, and at which `meanwhile` says yes.
+pub(super) fn all_asleep(workers: &[impl AsRef<Sleep>], meanwhile: impl FnOnce() -> bool) -> bool {
+    // Of several that look when they are about to block, the last sees all the others.
+    fence(Ordering::SeqCst);
+    let look =
+        || workers.iter().map(|worker| worker.as_ref().endless()).collect::<Option<Vec<_>>>();
+    let Some(sleeps) = look() else { return false };
+    meanwhile() && look() == Some(sleeps)
 }
 
 /// How many threads the process has.

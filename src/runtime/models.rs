@@ -22,6 +22,7 @@ use loom::sync::Mutex;
 use loom::thread::{self, JoinHandle};
 use std::sync::Arc;
 
+use super::deadlock::all_asleep;
 use super::idle::Idle;
 use crate::primitives::{AtomicUsize, Ordering, Seen, explore, fence};
 use crate::task::Sleep;
@@ -222,6 +223,11 @@ impl Crew {
         }
     }
 
+    /// As `Detector::check`, as far as the workers are concerned.
+    fn all_asleep(&self) -> bool {
+        all_asleep(&self.seats, || true)
+    }
+
     fn fall_asleep(&self, worker: usize) {
         self.idle.search_to_sleep(&self.seats[worker].sleep);
     }
@@ -237,12 +243,22 @@ impl Crew {
 
     /// The rest of a worker's sleep, from its last look on.
     fn sleep_on(&self, worker: usize, overlooked: impl FnOnce() -> bool) {
+        self.sleep_on_watched(worker, overlooked, || ());
+    }
+
+    /// The same, with what is done before it blocks: `deadlock::blocking`.
+    fn sleep_on_watched(
+        &self,
+        worker: usize,
+        overlooked: impl FnOnce() -> bool,
+        blocking: impl FnOnce(),
+    ) {
         let sleep = &self.seats[worker].sleep;
         if overlooked() {
             self.seen.note(OVERLOOKED);
         } else {
             self.seen.note(BLOCKED);
-            sleep.block(None);
+            sleep.block(None, blocking);
         }
         self.idle.sleep_to_search(sleep);
     }
@@ -423,6 +439,73 @@ fn loom_call_races_spawn() {
         caller.join().unwrap();
         spawner.join().unwrap();
         crew.assert_at_rest();
+    });
+}
+
+/// Of two workers the second calls the first and falls asleep itself. Both look whether all are asleep when
+/// they are about to block, and somebody else looks at any time. Nobody may see it: once the second is
+/// asleep the first is called.
+#[test]
+fn loom_deadlock_is_not_seen_where_there_is_none() {
+    explore(Some(3), &[BLOCKED, OVERLOOKED], |seen| {
+        let crew = Crew::new(2, 0, seen);
+        let workers = [0, 1].map(|worker| {
+            let crew = Arc::clone(&crew);
+            thread::spawn(move || {
+                if worker == 1 {
+                    crew.call(0);
+                }
+                crew.idle.start_search();
+                while !crew.is_called(worker) {
+                    crew.fall_asleep(worker);
+                    crew.sleep_on_watched(
+                        worker,
+                        || crew.is_called(worker),
+                        || assert!(!crew.all_asleep()),
+                    );
+                }
+                crew.leave_search();
+            })
+        });
+        assert!(!crew.all_asleep());
+        let [first, second] = workers;
+        first.join().unwrap();
+        crew.call(1);
+        second.join().unwrap();
+        crew.assert_at_rest();
+    });
+}
+
+/// Two workers fall asleep, and nobody has anything for them until both have looked: one of them sees it,
+/// or both.
+#[test]
+fn loom_deadlock_is_seen_by_the_last() {
+    const BY_ONE: u32 = 2;
+    const BY_BOTH: u32 = 3;
+    explore(None, &[BY_ONE, BY_BOTH], |seen| {
+        let crew = Crew::new(2, 0, Arc::clone(&seen));
+        let (saw, looked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let workers = [0, 1].map(|worker| {
+            let (crew, saw, looked) = (Arc::clone(&crew), Arc::clone(&saw), Arc::clone(&looked));
+            thread::spawn(move || {
+                let sleep = &crew.seats[worker].sleep;
+                sleep.prepare();
+                sleep.block(None, || {
+                    saw.fetch_add(usize::from(crew.all_asleep()), Ordering::Relaxed);
+                    if looked.fetch_add(1, Ordering::Relaxed) == 1 {
+                        crew.call(0);
+                        crew.call(1);
+                    }
+                });
+                sleep.end();
+            })
+        });
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        match saw.load(Ordering::Relaxed) {
+            1 => seen.note(BY_ONE),
+            2 => seen.note(BY_BOTH),
+            _ => panic!("nobody saw it"),
+        }
     });
 }
 

@@ -229,7 +229,6 @@ impl Runtime {
             watched: options.watch.is_some(),
             exits: Exits::default(),
         });
-        deadlock::observe(&shared);
         let runtime = Runtime { shared, monitor: Mutex::default() };
         for (index, queue) in queues.into_iter().enumerate() {
             // An error ends the threads that there are.
@@ -239,6 +238,8 @@ impl Runtime {
             let monitor = Monitor::start(&runtime.shared, limit, &options.thread_name)?;
             *lock(&runtime.monitor) = Some(monitor);
         }
+        // Not before: the monitor is one of the threads that are counted.
+        deadlock::observe(&runtime.shared);
         Ok(runtime)
     }
 

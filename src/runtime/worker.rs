@@ -339,10 +339,7 @@ impl Worker {
             }
             shared.idle.search_to_sleep(self.remote.sleep());
             if !self.overlooked() {
-                self.remote.set_blocked(deadline.is_none());
-                deadlock::blocking();
-                self.remote.sleep().block(deadline);
-                self.remote.set_blocked(false);
+                self.remote.sleep().block(deadline, deadlock::blocking);
             }
             shared.idle.sleep_to_search(self.remote.sleep());
             if self.closing.get() {

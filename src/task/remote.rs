@@ -26,7 +26,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::panic::Location;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering, fence};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -60,8 +60,6 @@ pub(crate) struct Remote {
     timers: UnsafeCell<Timers>,
     counters: Counters,
     running: Running,
-    /// The worker has looked for the last time and blocks, without a deadline.
-    blocked: AtomicBool,
 }
 
 // SAFETY: W2; all else is atomic.
@@ -196,7 +194,6 @@ impl Remote {
             timers: UnsafeCell::default(),
             counters: Counters::default(),
             running: Running::default(),
-            blocked: AtomicBool::new(false),
         }));
         ALL.lock().unwrap_or_else(PoisonError::into_inner).push(remote);
         remote
@@ -389,16 +386,6 @@ impl Remote {
 
     pub(crate) fn sleep(&self) -> &Sleep {
         &self.sleep
-    }
-
-    /// Says that the worker is about to block without a deadline, or that it is back.
-    pub(crate) fn set_blocked(&self, blocked: bool) {
-        self.blocked.store(blocked, Ordering::SeqCst);
-    }
-
-    /// Whether the worker blocks, and nobody has anything for it.
-    pub(crate) fn is_blocked(&self) -> bool {
-        self.blocked.load(Ordering::SeqCst) && self.sleep.is_asleep() && self.inbox.is_empty()
     }
 }
 

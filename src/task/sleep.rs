@@ -10,10 +10,25 @@
 //!
 //! Of all who find a worker asleep one moves the state on, and that one unblocks the thread. A thread
 //! that is unblocked twice, or when it no longer sleeps, just looks round once too often.
+//!
+//! # Whether all sleep at the same time
+//!
+//! To find each of several workers asleep, one after another, is not to find all of them asleep: the last
+//! may have woken the first meanwhile, and fallen asleep itself. So a worker counts its sleeps without a
+//! deadline, and [`endless`](Sleep::endless) names the one that it is in. If a second look finds each worker
+//! in the same sleep as the first did, none of them was woken from it before the second look began.
+//!
+//! For suppose that one was, and take the first who was. Whoever woke it is no worker that had been woken
+//! from its own named sleep. So it is one whose named sleep had yet to begin. The first look read the
+//! number of that sleep, so all that came before it happened before the second look, the waking too. Then
+//! the second look finds that the state of the woken worker has moved on; or it finds a later sleep
+//! announced, and reads the number after that, so it is a later one as well. Who is woken by a thread that
+//! is no worker is for the caller to exclude. A worker that comes back though nobody woke it finds nothing
+//! to do, or what was brought by somebody to whom the same applies.
 
 use std::time::Instant;
 
-use crate::primitives::{AtomicU32, Ordering, Parker, Unparker, fence};
+use crate::primitives::{AtomicU32, AtomicUsize, Ordering, Parker, Unparker, fence};
 
 /// The worker runs, or is about to look for work.
 const AWAKE: u32 = 0;
@@ -38,6 +53,8 @@ pub(crate) enum Woken {
 /// See the module's documentation.
 pub(crate) struct Sleep {
     state: AtomicU32,
+    /// Grows when the worker begins to block without a deadline, and when it ends to: odd in between.
+    endless: AtomicUsize,
     unparker: Unparker,
     parker: Parker,
 }
@@ -45,22 +62,39 @@ pub(crate) struct Sleep {
 impl Sleep {
     pub(crate) fn new() -> Sleep {
         let parker = Parker::new();
-        Sleep { state: AtomicU32::new(AWAKE), unparker: parker.unparker().clone(), parker }
+        Sleep {
+            state: AtomicU32::new(AWAKE),
+            endless: AtomicUsize::new(0),
+            unparker: parker.unparker().clone(),
+            parker,
+        }
     }
 
     /// Announces that the worker is going to sleep; what it looks at afterwards decides.
     pub(crate) fn prepare(&self) {
-        self.state.store(ASLEEP, Ordering::Relaxed);
+        // Release: pairs with `endless`.
+        self.state.store(ASLEEP, Ordering::Release);
         fence(Ordering::SeqCst);
     }
 
     /// Blocks until somebody wakes the worker or `deadline` comes. By the worker, after
-    /// [`prepare`](Sleep::prepare).
-    pub(crate) fn block(&self, deadline: Option<Instant>) {
+    /// [`prepare`](Sleep::prepare). Without a deadline it calls `endless` before, when others can see
+    /// that it is.
+    pub(crate) fn block(&self, deadline: Option<Instant>, endless: impl FnOnce()) {
         match deadline {
-            None => self.parker.park(),
+            None => {
+                self.count_endless();
+                endless();
+                self.parker.park();
+                self.count_endless();
+            }
             Some(deadline) => self.parker.park_deadline(deadline),
         }
+    }
+
+    fn count_endless(&self) {
+        // Release: pairs with `endless`.
+        self.endless.store(self.endless.load(Ordering::Relaxed) + 1, Ordering::Release);
     }
 
     /// Ends what [`prepare`](Sleep::prepare) began.
@@ -92,9 +126,15 @@ impl Sleep {
         roused
     }
 
-    /// Whether the worker has announced its sleep and nobody has woken it.
-    pub(crate) fn is_asleep(&self) -> bool {
-        self.state.load(Ordering::Relaxed) == ASLEEP
+    /// Which of its endless sleeps the worker is in, if it is in one and nobody has woken it.
+    pub(crate) fn endless(&self) -> Option<usize> {
+        // Acquire: pairs with `prepare`, so that the number is not that of an earlier sleep.
+        if self.state.load(Ordering::Acquire) != ASLEEP {
+            return None;
+        }
+        // Acquire: pairs with `count_endless`.
+        let number = self.endless.load(Ordering::Acquire);
+        (number % 2 == 1).then_some(number)
     }
 
     fn rouse(&self, why: u32) -> bool {

@@ -91,7 +91,7 @@ impl<const N: usize> Remote<N> {
             }
             self.sleep.prepare();
             if self.inbox.is_empty() {
-                self.sleep.block(None);
+                self.sleep.block(None, || ());
             }
             calls += u32::from(self.sleep.end() == Woken::Called);
         }
