@@ -82,15 +82,18 @@ impl Ended {
 
     /// The next place, or `waiter` is woken when there is one.
     fn poll_pop(&self, waiter: &Waker) -> Option<usize> {
-        // Cloned, and the former one dropped, outside of the lock.
-        let mut waiter = Some(waiter.clone());
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = queue.places.pop_front();
-        if place.is_none() {
-            std::mem::swap(&mut queue.waiter, &mut waiter);
+        if let Some(place) = self.pop() {
+            return Some(place);
         }
-        drop(queue);
-        place
+        // Cloned, and the former one dropped, outside of the lock, and while there is no place in hand
+        // that could be lost if this unwinds.
+        let waiter = waiter.clone();
+        let former = {
+            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            if queue.places.is_empty() { queue.waiter.replace(waiter) } else { Some(waiter) }
+        };
+        drop(former);
+        self.pop()
     }
 }
 
@@ -127,6 +130,11 @@ impl<T: Send + 'static> JoinSet<T> {
 
     /// Adds a coroutine that was started elsewhere.
     ///
+    /// # Panics
+    ///
+    /// If `handle` was polled before, and the destructor of the waker that it was polled with panics.
+    /// Then the set is as it was.
+    ///
     /// # Examples
     ///
     /// ```
@@ -135,7 +143,8 @@ impl<T: Send + 'static> JoinSet<T> {
     /// assert_eq!(set.join_next().unwrap().unwrap(), "deep");
     /// # std::io::Result::Ok(())
     /// ```
-    pub fn insert(&mut self, handle: JoinHandle<T>) {
+    pub fn insert(&mut self, mut handle: JoinHandle<T>) {
+        handle.drop_waker();
         let place = self.free.pop().unwrap_or_else(|| {
             self.members.push(None);
             self.members.len() - 1

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicIsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
+use std::time::Duration;
 
 use coro::raw::{Coroutine, State};
 use coro::{Builder, Handle, JoinError, JoinHandle, Runtime, tls};
@@ -278,6 +279,61 @@ fn task_join_after_polling() {
             assert!(count.get() <= 1);
         }
     });
+}
+
+/// A join drops the waker that a poll has left, which is anybody's code and may unwind out of the join.
+/// Then nothing is left of it: a joiner that the other still knew of would be woken, whatever it has
+/// become by then.
+#[test]
+fn task_join_unwound_by_the_waker_of_an_earlier_poll() {
+    struct RunsInDrop(fn());
+    impl Wake for RunsInDrop {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for RunsInDrop {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+    let _watchdog = common::watchdog();
+    common::quiet();
+    let ways: [(&str, fn()); 3] = [
+        ("panics", || common::planned("in the destructor of a waker")),
+        ("is cancelled", || {
+            coro::current().unwrap().cancel();
+            coro::park();
+        }),
+        ("is timed out", coro::park),
+    ];
+    // On one worker all take turns, so that a wake-up is there before the next step.
+    let runtime = common::runtime(1);
+    for (name, way) in ways {
+        let joins = runtime.go(move || {
+            let mut child = coro::go(coro::park);
+            let control = child.handle();
+            let waker = Waker::from(Arc::new(RunsInDrop(way)));
+            assert!(poll(&mut child, &waker).is_pending());
+            drop(waker);
+            let limit = if name == "is timed out" { Duration::ZERO } else { Duration::MAX };
+            let join = || coro::timeout(limit, || child.join().unwrap());
+            assert!(!matches!(catch_unwind(AssertUnwindSafe(join)), Ok(Ok(()))), "it {name}");
+            // What the cancellation itself has left.
+            coro::park_timeout(Duration::ZERO);
+            control.unpark();
+            while !control.is_finished() {
+                coro::yield_now();
+            }
+            let (unparked, me) = (Counter::default(), coro::current().unwrap());
+            let counts = unparked.clone();
+            coro::go(move || {
+                counts.add();
+                me.unpark();
+            });
+            coro::park();
+            assert_eq!(unparked.get(), 1, "it {name}, and is woken by the one it does not join");
+        });
+        joins.join().unwrap();
+    }
 }
 
 /// A waker is anybody's code: it may panic, and with a payload that panics, and may suspend.

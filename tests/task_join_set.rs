@@ -3,9 +3,10 @@
 
 mod common;
 
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 use std::thread;
 
 use coro::{Builder, JoinError, JoinHandle, JoinSet};
@@ -384,6 +385,89 @@ fn task_join_set_insert() {
         gate.open();
         assert_eq!(set.join_next().unwrap().unwrap(), 3);
         assert_eq!(wakes.get(), 0, "the set's waker took the place of the other");
+    });
+}
+
+/// What is inserted may have been polled with a waker whose destructor lets it end, or unwinds. Then the
+/// set is as it was; otherwise the member comes out, once.
+#[test]
+fn task_join_set_insert_drops_the_waker_of_an_earlier_poll() {
+    let _watchdog = common::watchdog();
+    quiet();
+    struct Last {
+        lets_end: Option<(Gate, coro::Handle)>,
+        unwinds: bool,
+    }
+    impl Wake for Last {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for Last {
+        fn drop(&mut self) {
+            if let Some((gate, member)) = &self.lets_end {
+                gate.open();
+                while !member.is_finished() {
+                    coro::yield_now();
+                }
+            }
+            if self.unwinds {
+                planned("in the destructor of a waker");
+            }
+        }
+    }
+    everywhere(|| {
+        for (ends, unwinds) in [(false, false), (true, false), (false, true), (true, true)] {
+            let gate = Gate::default();
+            let mut set = JoinSet::new();
+            let passes = gate.clone();
+            let mut polled = coro::go(move || passes.pass());
+            let lets_end = ends.then(|| (gate.clone(), polled.handle()));
+            let waker = Waker::from(Arc::new(Last { lets_end, unwinds }));
+            let poll = std::pin::Pin::new(&mut polled);
+            assert!(std::future::Future::poll(poll, &mut Context::from_waker(&waker)).is_pending());
+            drop(waker);
+            let outcome = catch_unwind(AssertUnwindSafe(|| set.insert(polled)));
+            assert_eq!(outcome.is_err(), unwinds);
+            let members = usize::from(!unwinds);
+            assert_eq!(set.len(), members);
+            gate.open();
+            set.spawn(|| ());
+            assert_eq!(drain(&mut set).len(), members + 1);
+        }
+    });
+}
+
+/// A waker that panics whenever a clone of it is dropped: no member is lost by that.
+#[test]
+fn task_join_set_polled_with_a_waker_that_cannot_be_dropped() {
+    static ILL: RawWakerVTable = RawWakerVTable::new(
+        |data| RawWaker::new(data, &ILL),
+        |_| (),
+        |_| (),
+        |_| planned("in the drop of a waker"),
+    );
+    let _watchdog = common::watchdog();
+    quiet();
+    everywhere(|| {
+        // SAFETY: its functions do nothing with the data.
+        let waker = ManuallyDrop::new(unsafe { Waker::new(std::ptr::null(), &ILL) });
+        let mut context = Context::from_waker(&waker);
+        let gate = Gate::default();
+        let passes = gate.clone();
+        let mut set = JoinSet::new();
+        set.spawn(move || passes.pass());
+        assert!(set.poll_join_next(&mut context).is_pending());
+        // In place of the former, which is dropped.
+        assert!(catch_unwind(AssertUnwindSafe(|| set.poll_join_next(&mut context))).is_err());
+        gate.open();
+        let ended = loop {
+            match catch_unwind(AssertUnwindSafe(|| set.poll_join_next(&mut context))) {
+                Ok(ended) => break ended,
+                // It has not ended, so there was a former one once more.
+                Err(_) => coro::yield_now(),
+            }
+        };
+        assert!(matches!(ended, Poll::Ready(Some(Ok(())))));
+        assert!(set.is_empty());
     });
 }
 

@@ -7,12 +7,13 @@ use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
+use std::thread;
 
 use super::body::{JoinError, Outcome};
 use super::deadline;
 use super::fork;
 use super::header::{TaskRef, Waiter, free};
-use super::park::{self, Current, Waiting, current_task};
+use super::park::{Current, Waiting, current_task, park_thread};
 use super::state::{Detach, JOINER, RELEASED, WAITER};
 use crate::id::Id;
 use crate::record;
@@ -70,6 +71,7 @@ impl<T> JoinHandle<T> {
     #[inline]
     pub fn join(mut self) -> Result<T, JoinError> {
         if !self.task.is_done() {
+            self.drop_waker();
             match current_task() {
                 Some(me) if me.as_ptr() == self.task.as_ptr() => return Err(joined_itself(&me)),
                 Some(me) => self.join_as_task(&me),
@@ -96,27 +98,36 @@ impl<T> JoinHandle<T> {
 
     #[cold]
     fn join_as_thread(&self) {
-        if self.register(Waiter::Waker(park::thread_waker()), 0) {
+        if self.register(Waiter::Thread(thread::current()), 0) {
             let _observed = Observed::new(&self.task);
             while !self.task.is_done() {
-                park::park_thread(None);
+                park_thread(None);
             }
         }
     }
 
-    /// Asks for `waiter` to be told of the end, in place of one that a poll has left. False: that has
-    /// come already.
+    /// Drops the waker that a poll has left. That may be anybody's code, which may suspend and unwind: so
+    /// it comes before anything is begun that would have to be undone.
+    #[inline]
+    pub(crate) fn drop_waker(&mut self) {
+        let state = &self.task.state;
+        if state.load().has(WAITER) && state.clear_waiter() {
+            // SAFETY: T6, WAITER is clear and the task was not done, and this is the only handle.
+            drop(unsafe { self.task.waiter.get().replace(Waiter::Nobody) });
+        }
+    }
+
+    /// Asks for `waiter` to be told of the end, once [`drop_waker`](JoinHandle::drop_waker) has made room.
+    /// False: that has come already.
     #[inline]
     fn register(&self, waiter: Waiter, also: usize) -> bool {
         fork::check();
-        let state = &self.task.state;
-        if state.load().has(WAITER) && !state.clear_waiter() {
+        if self.task.is_done() {
             return false;
         }
-        // SAFETY: T6, WAITER is clear, and this is the only handle, so nobody sets it.
-        let before = unsafe { self.task.waiter.get().replace(waiter) };
-        let registered = state.set_waiter(also);
-        drop(before);
+        // SAFETY: T6, DONE was not seen, WAITER is clear, and this is the only handle, so nobody sets it.
+        unsafe { self.task.waiter.get().write(waiter) };
+        let registered = self.task.state.set_waiter(also);
         if !registered {
             // SAFETY: T6, the task is done and did not see it.
             drop(unsafe { self.task.waiter.get().replace(Waiter::Nobody) });
@@ -126,17 +137,15 @@ impl<T> JoinHandle<T> {
 
     /// Has `waker` woken at the end, in place of any other. True: that has come already.
     pub(crate) fn notify(&mut self, waker: Waker) -> bool {
-        self.task.is_done() || !self.register(Waiter::Waker(waker), 0)
+        self.drop_waker();
+        !self.register(Waiter::Waker(waker), 0)
     }
 
     /// The error for a coroutine that waits for its own end, which nobody will be told of then; `None`
     /// if the caller is anybody else.
     pub(crate) fn refuse_own(&mut self) -> Option<JoinError> {
         let error = self.error_of_own()?;
-        if self.task.state.clear_waiter() {
-            // SAFETY: T6, WAITER is clear, and this is the only handle.
-            drop(unsafe { self.task.waiter.get().replace(Waiter::Nobody) });
-        }
+        self.drop_waker();
         Some(error)
     }
 

@@ -7,6 +7,7 @@ use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::task::{RawWaker, RawWakerVTable, Waker};
+use std::thread::Thread;
 
 use super::children::Children;
 use super::inbox::Linked;
@@ -282,6 +283,7 @@ pub(super) enum Waiter {
     Nobody,
     /// A task that joins, borrowed (T7), and the worker that it is pinned to.
     Task(*const Header, &'static Remote),
+    Thread(Thread),
     /// Anybody else.
     Waker(Waker),
 }

@@ -199,15 +199,21 @@ impl Block {
         }
     }
 
-    /// As `JoinHandle::register`: what an earlier poll has left is taken back first. False: the end
-    /// has come.
+    /// As `JoinHandle::drop_waker`.
+    fn drop_waker(&self) {
+        if self.state().load().has(WAITER) && self.state().clear_waiter() {
+            self.waiter.write(|cell| *cell = Waiter::Nobody);
+        }
+    }
+
+    /// As `JoinHandle::register`, after that. False: the end has come.
     fn register(&self, waiter: Waiter, also: usize) -> bool {
-        if self.state().load().has(WAITER) && !self.state().clear_waiter() {
+        self.drop_waker();
+        if self.state().load().has(DONE) {
             return false;
         }
-        let before = self.waiter.write(|cell| std::mem::replace(cell, waiter));
+        self.waiter.write(|cell| *cell = waiter);
         let registered = self.state().set_waiter(also);
-        drop(before);
         if !registered {
             self.waiter.write(|cell| *cell = Waiter::Nobody);
         }

@@ -379,7 +379,7 @@ impl Wake for ThreadWaker {
 }
 
 /// A waker that unparks the calling thread.
-pub(crate) fn thread_waker() -> Waker {
+fn thread_waker() -> Waker {
     thread_local! {
         static WAKER: OnceCell<Waker> = const { OnceCell::new() };
     }

@@ -245,6 +245,7 @@ impl Header {
                 Waiter::Nobody => {}
                 // SAFETY: T7, not released.
                 Waiter::Task(joiner, _) => unsafe { (*joiner).wake() },
+                Waiter::Thread(thread) => thread.unpark(),
                 // A waker that panics is reported by the panic hook; the task is done all the same.
                 Waiter::Waker(waker) => quietly(|| waker.wake()),
             }
