@@ -2,16 +2,16 @@
 
 use std::future::{Future, IntoFuture};
 use std::pin::pin;
-use std::ptr;
 use std::task::{Context, Poll};
 
-use crate::task::{Waiting, current_task, park_for, with_waker};
+use crate::task::poll_or_park;
 
 /// Waits for a future: polls it on the coroutine's own stack, and suspends the coroutine in between.
 /// On a plain thread it blocks the thread.
 ///
 /// The future's waker is a reference to the coroutine; a wait allocates nothing. Wakers may be kept,
-/// cloned and woken on any thread, for longer than the coroutine lives.
+/// cloned and woken on any thread, for longer than the coroutine lives. The poll itself may suspend the
+/// coroutine, in whatever way; a wake-up that comes meanwhile is not lost.
 ///
 /// # Panics
 ///
@@ -31,24 +31,11 @@ use crate::task::{Waiting, current_task, park_for, with_waker};
 pub fn wait<F: IntoFuture>(future: F) -> F::Output {
     let mut future = pin!(future.into_future());
     loop {
-        let polled_by = task_here();
-        let polled = with_waker(|waker| future.as_mut().poll(&mut Context::from_waker(waker)));
-        if let Poll::Ready(output) = polled {
+        let poll = |waker: &_| future.as_mut().poll(&mut Context::from_waker(waker));
+        if let Poll::Ready(output) = poll_or_park(poll) {
             return output;
         }
-        // The poll may have suspended a coroutine made by hand, which another task has resumed. Then the
-        // waker that the future has is that of the former, and it is to be polled with ours.
-        if task_here() == polled_by {
-            park_for(Waiting::Future);
-        }
     }
-}
-
-/// Names the calling task; null on a plain thread. The waker that a poll is given keeps the address from
-/// being used for another task before the poll is over.
-#[inline]
-fn task_here() -> *const () {
-    current_task().map_or(ptr::null(), |task| task.as_ptr().cast_const().cast())
 }
 
 /// [`wait`] as a method, so that it reads in one line.

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use coro::raw::Coroutine;
-use coro::{Elapsed, JoinError, JoinSet};
+use coro::{Elapsed, Handle, JoinError, JoinSet};
 
 use common::{Counter, is_planned, planned, quiet};
 
@@ -164,6 +164,81 @@ fn task_timeout_nested_in_every_way() {
             }
         }
     });
+}
+
+/// An unpark that comes when the time is over, and with it the `park` that it was for, is there for the
+/// next `park`, and for that one only.
+#[test]
+fn task_timeout_leaves_an_unpark_that_it_meets() {
+    let _watchdog = common::watchdog();
+    common::on_workers(|runtime, _| {
+        for by_thread in [false, true] {
+            let parks = runtime.go(move || {
+                let me = coro::current().unwrap();
+                let late = coro::timeout(SHORT, || {
+                    let start = Instant::now();
+                    let unparks = move || {
+                        // Where it is a coroutine it keeps its worker busy, so that this is what ends
+                        // the park if there is only one.
+                        while start.elapsed() <= SHORT {}
+                        me.unpark();
+                    };
+                    if by_thread {
+                        drop(thread::spawn(unparks))
+                    } else {
+                        drop(coro::go(unparks))
+                    }
+                    coro::park();
+                });
+                assert_eq!(late, Err(Elapsed));
+                assert_eq!(coro::timeout(PATIENCE, coro::park), Ok(()), "the unpark is lost");
+                assert_eq!(coro::timeout(SHORT, coro::park), Err(Elapsed), "it came twice");
+            });
+            parks.join().unwrap();
+        }
+    });
+}
+
+/// The same of an unpark that meets a cancellation, both from the parked one's worker or from elsewhere.
+#[test]
+fn task_timeout_cancel_leaves_an_unpark_that_it_meets() {
+    let _watchdog = common::watchdog();
+    let ways: [fn(&Handle); 2] = [
+        |parked| {
+            parked.unpark();
+            parked.cancel();
+        },
+        |parked| {
+            parked.cancel();
+            parked.unpark();
+        },
+    ];
+    // On one worker, so that it is parked when others run, and does not go on between the two.
+    let runtime = common::runtime(1);
+    for way in ways {
+        for (limit, elsewhere) in [(LONG, false), (LONG, true), (Duration::MAX, false)] {
+            let begun = Counter::default();
+            let begins = begun.clone();
+            let parked = runtime.go(move || {
+                begins.add();
+                if !elsewhere {
+                    // Has its turn right after the park.
+                    let me = coro::current().unwrap();
+                    coro::go(move || way(&me));
+                }
+                let cancelled = catch_unwind(|| coro::timeout(limit, coro::park));
+                assert!(cancelled.is_err());
+                assert_eq!(coro::timeout(PATIENCE, coro::park), Ok(()), "the unpark is lost");
+            });
+            if elsewhere {
+                begun.wait_for(1);
+                let occupied = common::occupy(&runtime, 1);
+                way(&parked.handle());
+                drop(occupied);
+            }
+            parked.join().unwrap();
+        }
+    }
 }
 
 /// Eight of them, any of which is the one that is due.

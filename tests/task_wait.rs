@@ -347,6 +347,112 @@ fn task_wait_for_a_future_that_suspends() {
     });
 }
 
+/// A poll that waits for something else may be woken in the middle of that, and the wake-up is not lost in
+/// the other wait.
+#[test]
+fn task_wait_woken_while_its_poll_waits() {
+    let _watchdog = common::watchdog();
+    fn wakes(waker: Waker) -> JoinHandle<()> {
+        coro::go(move || waker.wake())
+    }
+    // Each lets the waker be woken, and waits itself until that has happened.
+    type Way = (&'static str, fn(Waker));
+    let ways: [Way; 9] = [
+        ("join", |waker| wakes(waker).join().unwrap()),
+        ("scope", |waker| coro::scope(|s| drop(s.go(move || waker.wake())))),
+        ("blocking", |waker| coro::blocking(move || waker.wake())),
+        ("wait", |waker| coro::wait(wakes(waker)).unwrap()),
+        ("join_next", |waker| {
+            let mut set = coro::JoinSet::new();
+            set.spawn(move || waker.wake());
+            set.join_next().unwrap().unwrap();
+        }),
+        ("sleep", |waker| {
+            let other = wakes(waker);
+            while !other.is_finished() {
+                coro::sleep(Duration::from_micros(100));
+            }
+        }),
+        ("park", |waker| {
+            let other = wakes(waker);
+            while !other.is_finished() {
+                coro::park_timeout(Duration::from_micros(100));
+            }
+        }),
+        ("timeout", |waker| {
+            let other = wakes(waker);
+            while !other.is_finished() {
+                let limited = coro::timeout(Duration::from_micros(100), || pending::<()>().wait());
+                assert_eq!(limited, Err(Elapsed));
+            }
+        }),
+        ("of a thread", |waker| {
+            let (sender, receiver) = mpsc::channel();
+            let other = thread::spawn(move || {
+                waker.wake();
+                sender.send(()).unwrap();
+            });
+            receiver.recv().unwrap();
+            other.join().unwrap();
+        }),
+    ];
+    everywhere(move || {
+        for (name, way) in ways {
+            let mut polls = 0;
+            let waits = poll_fn(|context| {
+                polls += 1;
+                if polls == 2 {
+                    return Poll::Ready(());
+                }
+                way(context.waker().clone());
+                Poll::Pending
+            });
+            let limited = coro::timeout(Duration::from_secs(5), || waits.wait());
+            assert_eq!(limited, Ok(()), "the wake-up is lost in another wait: {name}");
+        }
+    });
+}
+
+/// What a poll waits for itself is no reason to poll again.
+#[test]
+fn task_wait_whose_poll_always_waits() {
+    let _watchdog = common::watchdog();
+    let ways: [(&str, fn()); 6] = [
+        ("join", || coro::go(coro::yield_now).join().unwrap()),
+        ("scope", || coro::scope(|s| drop(s.go(coro::yield_now)))),
+        ("blocking", || coro::blocking(thread::yield_now)),
+        ("sleep", || coro::sleep(Duration::from_micros(50))),
+        ("park", || {
+            let me = coro::current().unwrap();
+            coro::go(move || me.unpark());
+            coro::park();
+        }),
+        ("yield", coro::yield_now),
+    ];
+    common::on_workers(|runtime, _| {
+        for (name, way) in ways {
+            let (gate, place, polls) = (Gate::default(), Place::default(), Counter::default());
+            let waits = runtime.go({
+                let mut future = Box::pin(gated(&gate, &place, &polls));
+                move || {
+                    coro::wait(poll_fn(|context| {
+                        way();
+                        future.as_mut().poll(context)
+                    }))
+                }
+            });
+            let waker = place.wait();
+            for _ in 0..50 {
+                runtime.go(way).join().unwrap();
+            }
+            assert_eq!(polls.get(), 1, "polled again on account of its own wait: {name}");
+            gate.open();
+            waker.wake();
+            assert_eq!(waits.join().unwrap(), 2, "{name}");
+        }
+    });
+}
+
 /// In handlers, in the destructor of what is stored, and in a destructor that a panic runs.
 #[test]
 fn task_wait_where_one_would_not_expect_it() {
@@ -477,6 +583,44 @@ fn task_wait_that_changes_hands_within_a_poll() {
         coro::yield_now();
     }
     assert_eq!(second.join().unwrap(), State::Done(1));
+}
+
+/// A poll is suspended by hand, and the task waits for something else before it goes on with it: that
+/// wait has taken the wake-up.
+#[test]
+fn task_wait_that_its_task_leaves_and_comes_back_to() {
+    let _watchdog = common::watchdog();
+    common::on_workers(|runtime, _| {
+        let comes_back = runtime.go(|| {
+            let place = Place::default();
+            let leaves = place.clone();
+            let mut by_hand = Coroutine::new(64 * 1024, move |yielder, ()| {
+                let mut polls = 0;
+                coro::wait(poll_fn(|context| {
+                    polls += 1;
+                    if polls == 2 {
+                        return Poll::Ready(());
+                    }
+                    leaves.put(context.waker());
+                    yielder.suspend(());
+                    Poll::Pending
+                }));
+                polls
+            })
+            .unwrap();
+            assert_eq!(by_hand.resume(()), State::Yielded(()));
+            let waker = place.take().unwrap();
+            let other = coro::go(move || {
+                waker.wake();
+                // The task looks round on account of that, before it is told of the end.
+                (0..3).for_each(|_| coro::yield_now());
+            });
+            coro::wait(other).unwrap();
+            let limited = coro::timeout(Duration::from_secs(5), || by_hand.resume(()));
+            assert_eq!(limited, Ok(State::Done(2)), "the wake-up is lost");
+        });
+        comes_back.join().unwrap();
+    });
 }
 
 /// One task after another resumes it between two waits; each is the one that is woken.

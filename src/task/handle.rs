@@ -381,7 +381,8 @@ pub struct Handle {
 
 impl Handle {
     /// Makes the coroutine's present [`park`](crate::park) return, or its next one if it is not
-    /// parked. Several calls before that count as one.
+    /// parked, or if a cancellation or a [`timeout`](crate::timeout) unwinds the present one all the same.
+    /// Several calls before that count as one.
     ///
     /// What was done before `unpark` is visible after the `park` that it ends.
     ///

@@ -14,7 +14,7 @@ use super::inbox::Linked;
 use super::park::Waiting;
 use super::remote::Remote;
 use super::stage::Stage;
-use super::state::{CANCEL, DONE, State, TOKEN};
+use super::state::{CANCEL, DONE, State, TOKEN, WOKEN};
 use crate::id::Id;
 use crate::stack::Class;
 
@@ -94,10 +94,7 @@ impl Header {
 
     #[inline]
     fn notify(&self, also: usize) {
-        // Not a cancellation, which has to show in the word, nor a token that is for a later park.
-        if (also == 0 || also == TOKEN && self.is_in_park())
-            && self.owner().is_some_and(|owner| owner.unpark_pending(self))
-        {
+        if self.owner().is_some_and(|owner| owner.unpark_pending(self, also)) {
             return;
         }
         if self.state.notify(also) {
@@ -107,11 +104,15 @@ impl Header {
         }
     }
 
-    /// Whether the task is pending on this worker in a `park` of its own.
+    /// Gives a wake-up, with this token or none, to the wait of a task that is pending on this worker.
+    /// False: it has to show in the word, for it is a cancellation, or a token that is for another wait.
     #[inline]
-    fn is_in_park(&self) -> bool {
-        self.owner().is_some_and(|owner| owner.is_pending_here(self))
-            && self.waiting() == Waiting::Park
+    pub(super) fn give_pending(&self, token: usize) -> bool {
+        let given = token == 0 || token == self.waiting().token();
+        if given {
+            self.stage().token.set(token);
+        }
+        given
     }
 
     /// The worker that the task is pinned to, if it was started.
@@ -288,35 +289,46 @@ pub(super) enum Waiter {
     Waker(Waker),
 }
 
-/// A waker that unparks the task, for as long as `task` is borrowed. It is no counted reference and
+/// A waker that wakes the task, for as long as `task` is borrowed. It is no counted reference and
 /// allocates nothing; its clones are counted references.
 #[inline]
-pub(super) fn borrowed_waker(task: &TaskRef) -> impl Deref<Target = Waker> {
-    let raw = RawWaker::new(task.as_ptr().cast_const().cast(), &WAKER);
+pub(super) fn borrowed_waker(
+    task: &TaskRef,
+    vtable: &'static RawWakerVTable,
+) -> impl Deref<Target = Waker> {
+    let raw = RawWaker::new(task.as_ptr().cast_const().cast(), vtable);
     // SAFETY: the functions below keep the contract; the waker itself is never dropped.
     ManuallyDrop::new(unsafe { Waker::from_raw(raw) })
 }
 
-/// How a task's wakers work.
-static WAKER: RawWakerVTable = RawWakerVTable::new(
-    |header| {
-        // SAFETY: the waker that is cloned holds a reference.
-        let task = ManuallyDrop::new(unsafe { TaskRef::from_raw(header.cast()) });
-        RawWaker::new(TaskRef::clone(&task).into_raw().cast(), &WAKER)
-    },
-    |header| {
-        // SAFETY: the waker gives its reference away.
-        unsafe { TaskRef::from_raw(header.cast()) }.wake();
-    },
-    |header| {
-        // SAFETY: the waker lends its reference.
-        ManuallyDrop::new(unsafe { TaskRef::from_raw(header.cast()) }).wake();
-    },
-    |header| {
-        // SAFETY: the waker gives its reference away.
-        drop(unsafe { TaskRef::from_raw(header.cast()) });
-    },
-);
+/// How a task's wakers work, for those who look round themselves when they are woken.
+pub(super) static WAKER: RawWakerVTable = wakers::<0>();
+
+/// And for those who poll a future: whatever else the task waits for meanwhile, the token stays.
+pub(super) static POLL_WAKER: RawWakerVTable = wakers::<WOKEN>();
+
+const fn wakers<const TOKEN: usize>() -> RawWakerVTable {
+    RawWakerVTable::new(
+        |header| {
+            // SAFETY: the waker that is cloned holds a reference.
+            let task = ManuallyDrop::new(unsafe { TaskRef::from_raw(header.cast()) });
+            let vtable = if TOKEN == WOKEN { &POLL_WAKER } else { &WAKER };
+            RawWaker::new(TaskRef::clone(&task).into_raw().cast(), vtable)
+        },
+        |header| {
+            // SAFETY: the waker gives its reference away.
+            unsafe { TaskRef::from_raw(header.cast()) }.notify(TOKEN);
+        },
+        |header| {
+            // SAFETY: the waker lends its reference.
+            ManuallyDrop::new(unsafe { TaskRef::from_raw(header.cast()) }).notify(TOKEN);
+        },
+        |header| {
+            // SAFETY: the waker gives its reference away.
+            drop(unsafe { TaskRef::from_raw(header.cast()) });
+        },
+    )
+}
 
 /// Frees a task's block.
 ///

@@ -34,7 +34,9 @@ pub(crate) use fork::{
     check as check_fork, end as end_forked, is_child as is_forked, watch as watch_forks,
 };
 pub(crate) use header::{Started, TaskRef, discarded};
-pub(crate) use park::{Waiting, current_task, park_for, park_thread, park_undisturbed, with_waker};
+pub(crate) use park::{
+    Waiting, current_task, park_for, park_thread, park_undisturbed, poll_or_park, with_waker,
+};
 pub(crate) use remote::{Described, Remote};
 pub(crate) use sleep::{Sleep, Woken};
 pub(crate) use stage::{Signal, Turn};

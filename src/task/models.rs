@@ -27,7 +27,7 @@ mod release;
 
 use std::sync::Arc;
 
-use super::state::{DONE, Detach, Finish, PARKED, RELEASED, State, WAITER};
+use super::state::{DONE, Detach, Finish, NOTIFIED, PARKED, RELEASED, State, TOKEN, WAITER};
 use crate::primitives::{AtomicUsize, Checked, Ordering, Parker, Unparker};
 
 /// What is in the place of the closure and the outcome.
@@ -97,19 +97,27 @@ impl Block {
         self.owner.write(|owner| *owner = true);
     }
 
-    /// As `Current::park_undisturbed` for a `park` of the task's own, the worker's part included.
-    fn park(&self) -> Parked {
-        if self.state().take_park_token() {
+    /// As `Current::park_undisturbed` for a wait that has this token for its own, the worker's part
+    /// included.
+    fn wait_with(&self, token: usize) -> Parked {
+        if self.state().take(NOTIFIED | token) != 0 {
             return Parked::Token;
         }
         let how = self.switch_out();
-        self.state().take_park_token();
+        if token != 0 {
+            self.state().take(NOTIFIED | token);
+        }
         how
     }
 
-    /// The same for any other wait.
+    /// A `park` of the task's own.
+    fn park(&self) -> Parked {
+        self.wait_with(TOKEN)
+    }
+
+    /// Any wait that has no token.
     fn wait(&self) -> Parked {
-        if self.state().take_token() { Parked::Token } else { self.switch_out() }
+        self.wait_with(0)
     }
 
     /// The switch to the worker, what that does, and the switch back.

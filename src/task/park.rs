@@ -23,15 +23,16 @@ use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::task::{Wake, Waker};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Poll, RawWakerVTable, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use super::deadline;
 use super::fork;
-use super::header::{Header, Started, TaskRef, borrowed_waker};
+use super::header::{Header, POLL_WAKER, Started, TaskRef, WAKER, borrowed_waker};
 use super::stage::Signal;
-use super::state::CANCEL;
+use super::state::{CANCEL, NOTIFIED, TOKEN, WOKEN};
 use super::timers::Timer;
 use crate::id::Id;
 use crate::locals::Interruption;
@@ -48,6 +49,19 @@ pub(crate) enum Waiting {
     Future,
     Blocking,
     Shutdown,
+}
+
+impl Waiting {
+    /// The token that is left for waits of this kind and no other. 0: any wake-up is a reason to look
+    /// whether it has come, and none is needed to see that.
+    #[inline(always)]
+    pub(super) fn token(self) -> usize {
+        match self {
+            Waiting::Park => TOKEN,
+            Waiting::Future => WOKEN,
+            _ => 0,
+        }
+    }
 }
 
 impl std::fmt::Display for Waiting {
@@ -102,9 +116,9 @@ impl Current {
         if self.is_interruptible() {
             return self.park_interruptibly(waiting);
         }
-        self.park_undisturbed(waiting);
+        let token = self.park_undisturbed(waiting);
         if self.state.load().has(CANCEL) {
-            self.interrupt_resumed();
+            self.interrupt_resumed(token);
         }
     }
 
@@ -114,25 +128,30 @@ impl Current {
         self.interrupt(now);
         // A deadline that is past, and not to be delivered here, is no reason to wake up.
         let _timer = deadline::first_after(now).map(|time| self.set_timer(time));
-        self.park_undisturbed(waiting);
-        self.interrupt_resumed();
+        let token = self.park_undisturbed(waiting);
+        self.interrupt_resumed(token);
     }
 
-    /// As [`park`](Current::park), but an interruption waits for a later suspension.
+    /// As [`park`](Current::park), but an interruption waits for a later suspension. Gives the token that
+    /// was there for this wait, or 0.
     #[inline(always)]
-    pub(crate) fn park_undisturbed(&self, waiting: Waiting) {
+    pub(crate) fn park_undisturbed(&self, waiting: Waiting) -> usize {
         fork::check();
-        let own_park = waiting == Waiting::Park;
-        if own_park && self.state.take_park_token() || self.state.take_token() {
-            return;
+        let token = waiting.token();
+        let taken = self.state.take(NOTIFIED | token);
+        if taken != 0 {
+            return taken & token;
         }
-        self.stage().waiting.set(waiting);
+        let stage = self.stage();
+        stage.waiting.set(waiting);
+        stage.token.set(0);
         // SAFETY: it is the calling code's task.
         unsafe { self.switch_out(Signal::Park) };
-        if own_park {
-            // The token that has ended this park is not there for the next one.
-            self.state.take_park_token();
+        if token == 0 {
+            return 0;
         }
+        // The token that has ended this wait is not there for the next one.
+        self.state.take(NOTIFIED | token) & token | stage.token.get()
     }
 
     /// As [`park`](Current::park), until `time` at the latest.
@@ -157,7 +176,7 @@ impl Current {
         }
         self.step_aside();
         if self.is_interruptible() {
-            self.interrupt_resumed();
+            self.interrupt_resumed(0);
         }
     }
 
@@ -179,24 +198,26 @@ impl Current {
     #[cold]
     fn interrupt(&self, now: Instant) {
         if self.is_newly_cancelled() {
-            return self.interrupt_if(!thread::panicking(), now);
+            return self.interrupt_if(!thread::panicking(), now, 0);
         }
         if deadline::is_past(now) {
             // Others first, so that whoever just looks whether something is there starves nobody.
             self.step_aside();
-            self.interrupt_resumed();
+            self.interrupt_resumed(0);
         }
     }
 
-    /// Interrupts the task if there is a reason, after it was suspended.
+    /// Interrupts the task if there is a reason, after it was suspended. The token that it was woken with,
+    /// if it was, is there for the next wait then.
     #[cold]
-    fn interrupt_resumed(&self) {
-        self.interrupt_if(self.stage().calm.get() || !thread::panicking(), Instant::now());
+    fn interrupt_resumed(&self, token: usize) {
+        let safe = self.stage().calm.get() || !thread::panicking();
+        self.interrupt_if(safe, Instant::now(), token);
     }
 
-    /// Unwinds the task if it was cancelled and does not know yet, or if a deadline is past; or has
-    /// that put off, where it is not `safe` (P1).
-    fn interrupt_if(&self, safe: bool, now: Instant) {
+    /// Unwinds the task if it was cancelled and does not know yet, or if a deadline is past, and leaves
+    /// `token`; or has that put off, where it is not `safe` (P1).
+    fn interrupt_if(&self, safe: bool, now: Instant, token: usize) {
         let cancelled = self.is_newly_cancelled();
         if cfg!(panic = "abort") || !cancelled && !deadline::is_past(now) {
             return;
@@ -204,6 +225,7 @@ impl Current {
         if !safe {
             return self.put_off();
         }
+        self.state.leave(token);
         if cancelled {
             self.cancel_delivered.set(true);
             resume_unwind(Box::new(Interruption { target: self.id, again: cancel_again }));
@@ -290,7 +312,7 @@ fn interrupt_thread(now: Instant) {
 /// As [`park_for`], but an interruption waits for a later suspension.
 pub(crate) fn park_undisturbed(waiting: Waiting) {
     match current_task() {
-        Some(task) => task.park_undisturbed(waiting),
+        Some(task) => _ = task.park_undisturbed(waiting),
         None => {
             fork::check();
             thread::park();
@@ -349,41 +371,104 @@ pub fn is_cancelled() -> bool {
     current_task().is_some_and(|task| task.is_cancelled())
 }
 
-/// Runs `f` with a waker of the calling coroutine, or of the thread where there is none.
+/// Runs `f` with a waker of the calling coroutine, or of the thread where there is none. It is for code
+/// that looks round itself when it is woken.
+#[inline]
+pub(crate) fn with_waker<R>(f: impl FnOnce(&Waker) -> R) -> R {
+    match current_task() {
+        Some(task) => lend_waker(task, &WAKER, f),
+        None => f(&Waker::from(ThreadWaker::here())),
+    }
+}
+
+/// Runs `f` with a waker of the calling task.
 ///
 /// On a task's own stack the waker is lent: to lend it costs nothing, to clone it is to count a
 /// reference. In a coroutine made by hand `f` may suspend that coroutine and be resumed when the task
 /// is long gone, so there it is counted from the start.
 #[inline]
-pub(crate) fn with_waker<R>(f: impl FnOnce(&Waker) -> R) -> R {
-    match current_task() {
-        Some(task) if task.record.is_tasks_own() => f(&borrowed_waker(&task)),
-        Some(task) => {
-            let waker = Waker::clone(&borrowed_waker(&task));
-            f(&waker)
-        }
-        None => f(&thread_waker()),
+fn lend_waker<R>(task: Current, vtable: &'static RawWakerVTable, f: impl FnOnce(&Waker) -> R) -> R {
+    let lent = borrowed_waker(&task, vtable);
+    if task.record.is_tasks_own() {
+        return f(&lent);
     }
+    let counted = Waker::clone(&lent);
+    f(&counted)
 }
 
-struct ThreadWaker(Thread);
+/// One turn of a wait for a future: polls it with a waker of the caller and, if it is pending, suspends
+/// the caller until that is woken. May return early.
+///
+/// The poll may wait itself, for something else, and the waker be woken meanwhile. What it waits for
+/// leaves the token of the waker alone, unless that is a future too: then the wake-up may be gone with
+/// that wait, and the future is polled once more.
+#[inline(always)]
+pub(crate) fn poll_or_park<T>(poll: impl FnOnce(&Waker) -> Poll<T>) -> Poll<T> {
+    let Some(task) = current_task() else { return poll_or_park_thread(poll) };
+    let (polled_by, waits) = (task.as_ptr(), task.stage().waits.get());
+    let polled = lend_waker(task, &POLL_WAKER, poll);
+    if polled.is_pending() {
+        park_polled(polled_by, waits);
+    }
+    polled
+}
+
+/// Suspends the calling task until the waker is woken that a poll was given, by this task when it had
+/// waited for so many futures.
+#[inline(always)]
+fn park_polled(polled_by: *const Header, waits: u64) {
+    // The poll may have suspended a coroutine made by hand, and another than this task have resumed it
+    // before. Then the future does not know whom to wake now.
+    let Some(task) = current_task() else { return };
+    let stage = task.stage();
+    if (task.as_ptr().cast_const(), stage.waits.get()) != (polled_by, waits) {
+        task.state.leave(WOKEN);
+    }
+    stage.waits.set(stage.waits.get() + 1);
+    task.park(Waiting::Future);
+}
+
+/// [`poll_or_park`] where there is no task.
+fn poll_or_park_thread<T>(poll: impl FnOnce(&Waker) -> Poll<T>) -> Poll<T> {
+    let waker = ThreadWaker::here();
+    // Acquire, here and below: pairs with `wake_by_ref`.
+    let wakes = waker.wakes.load(Ordering::Acquire);
+    let polled = poll(&Waker::from(Arc::clone(&waker)));
+    if polled.is_pending() && current_task().is_none() {
+        let woken = waker.wakes.load(Ordering::Acquire) != wakes;
+        // Not without a look at the deadlines, nor with what unparked us left for the next wait.
+        park_thread(woken.then_some(Duration::ZERO));
+    }
+    polled
+}
+
+/// Unparks a thread, and counts that: whatever the thread waits for meanwhile with the only token that
+/// it has, the count tells.
+struct ThreadWaker {
+    thread: Thread,
+    wakes: AtomicU64,
+}
+
+impl ThreadWaker {
+    /// That of the calling thread.
+    fn here() -> Arc<ThreadWaker> {
+        thread_local! {
+            static WAKER: OnceCell<Arc<ThreadWaker>> = const { OnceCell::new() };
+        }
+        let make = || Arc::new(ThreadWaker { thread: thread::current(), wakes: AtomicU64::new(0) });
+        // In the thread's last destructors there may be no keeping it.
+        WAKER.try_with(|waker| Arc::clone(waker.get_or_init(make))).unwrap_or_else(|_| make())
+    }
+}
 
 impl Wake for ThreadWaker {
     fn wake(self: Arc<Self>) {
-        self.0.unpark();
+        self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.0.unpark();
+        // Release: what was done before is seen by whoever sees the count.
+        self.wakes.fetch_add(1, Ordering::Release);
+        self.thread.unpark();
     }
-}
-
-/// A waker that unparks the calling thread.
-fn thread_waker() -> Waker {
-    thread_local! {
-        static WAKER: OnceCell<Waker> = const { OnceCell::new() };
-    }
-    let make = || Waker::from(Arc::new(ThreadWaker(thread::current())));
-    // In the thread's last destructors there may be no keeping it.
-    WAKER.try_with(|waker| waker.get_or_init(make).clone()).unwrap_or_else(|_| make())
 }

@@ -292,16 +292,11 @@ impl Remote {
         }
     }
 
-    /// Whether the task is pending, and the calling thread is its worker.
+    /// Unparks the task if it is pending, if the calling thread is its worker, and if the token, if there
+    /// is one, is for what it waits for. False: it is not.
     #[inline]
-    pub(super) fn is_pending_here(&self, task: &Header) -> bool {
-        self.is_here() && ptr::eq(self.pending.get(), task)
-    }
-
-    /// Unparks the task if it is pending, and if the calling thread is its worker. False: it is not.
-    #[inline]
-    pub(super) fn unpark_pending(&self, task: &Header) -> bool {
-        if !self.is_pending_here(task) {
+    pub(super) fn unpark_pending(&self, task: &Header, token: usize) -> bool {
+        if !self.is_here() || !ptr::eq(self.pending.get(), task) || !task.give_pending(token) {
             return false;
         }
         self.pending.set(ptr::null_mut());

@@ -50,6 +50,10 @@ pub(crate) struct Stage {
     pub(super) put_off: Cell<bool>,
     /// What the task waits for while it is parked.
     pub(super) waiting: Cell<Waiting>,
+    /// The token that has ended this wait without a trace in the state word, or 0.
+    pub(super) token: Cell<usize>,
+    /// How many times the task has waited for a future, and may have taken WOKEN.
+    pub(super) waits: Cell<u64>,
     slot: Slot,
 }
 
@@ -108,6 +112,8 @@ impl TaskRef {
                 calm: Cell::new(true),
                 put_off: Cell::new(false),
                 waiting: Cell::new(Waiting::Park),
+                token: Cell::new(0),
+                waits: Cell::new(0),
                 slot,
             });
         }

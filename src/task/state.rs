@@ -64,8 +64,10 @@ pub(super) const RELEASED: usize = 1 << 7;
 pub(super) const JOINER: usize = 1 << 8;
 /// The token that `Handle::unpark` leaves, for the task's own `park` and no other wait.
 pub(super) const TOKEN: usize = 1 << 9;
+/// The token that the waker of a future leaves, for the `wait` that polls it and no other wait.
+pub(super) const WOKEN: usize = 1 << 10;
 /// One reference.
-const REFERENCE: usize = 1 << 10;
+const REFERENCE: usize = 1 << 11;
 
 /// Beyond this many references somebody leaks them in a loop; the process stops, as `Arc` does.
 const MAX_REFERENCES: usize = usize::MAX / 2;
@@ -132,24 +134,21 @@ impl State {
         Snapshot(self.0.load(Ordering::Acquire))
     }
 
-    /// Takes a wake-up if one is there.
+    /// Takes, of a wake-up and tokens, what is there; 0: nothing.
     #[inline]
-    pub(super) fn take_token(&self) -> bool {
-        self.take(NOTIFIED)
-    }
-
-    /// Takes a wake-up or the token of `park`, if either is there.
-    #[inline]
-    pub(super) fn take_park_token(&self) -> bool {
-        self.take(NOTIFIED | TOKEN)
-    }
-
-    #[inline]
-    fn take(&self, flags: usize) -> bool {
+    pub(super) fn take(&self, flags: usize) -> usize {
         // The load keeps the common case free of a locked instruction.
-        self.0.load(Ordering::Relaxed) & flags != 0
-            // Acquire: pairs with `notify`.
-            && self.0.fetch_and(!flags, Ordering::Acquire) & flags != 0
+        if self.0.load(Ordering::Relaxed) & flags == 0 {
+            return 0;
+        }
+        // Acquire: pairs with `notify`.
+        self.0.fetch_and(!flags, Ordering::Acquire) & flags
+    }
+
+    /// Leaves tokens for the task's own next waits.
+    pub(super) fn leave(&self, tokens: usize) {
+        // Relaxed: nobody else takes them.
+        self.0.fetch_or(tokens, Ordering::Relaxed);
     }
 
     /// The worker's half of parking, after the switch (T3). False: a token came first, it is taken,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Block, Parked};
 use crate::primitives::{Checked, Ordering, explore};
-use crate::task::state::{CANCEL, TOKEN};
+use crate::task::state::{CANCEL, NOTIFIED, TOKEN, WOKEN};
 
 const AT_ONCE: u32 = 0;
 const EARLY: u32 = 1;
@@ -43,7 +43,7 @@ fn loom_unpark_races_park() {
         seen.note(outcome(how));
         let queued = unparker.join().unwrap();
         assert_eq!(queued, how == Parked::Unparked);
-        assert!(!task.state().take_park_token());
+        assert_eq!(task.state().take(NOTIFIED | TOKEN), 0);
     });
 }
 
@@ -61,8 +61,9 @@ fn loom_token_is_taken_once() {
         seen.note(outcome(how));
         let queued = unparkers.map(|unparker| unparker.join().unwrap());
         assert_eq!(queued.contains(&true), how == Parked::Unparked);
-        seen.note(if task.state().take_park_token() { LEFT } else { NONE_LEFT });
-        assert!(!task.state().take_park_token());
+        let left = task.state().take(NOTIFIED | TOKEN) != 0;
+        seen.note(if left { LEFT } else { NONE_LEFT });
+        assert_eq!(task.state().take(NOTIFIED | TOKEN), 0);
     });
 }
 
@@ -88,30 +89,32 @@ fn loom_cancel_races_park() {
     });
 }
 
-/// The token that `Handle::unpark` leaves is for a `park` of the task's own. A wait for something
-/// else that it comes upon looks round once, and leaves it.
+/// The token that `Handle::unpark` leaves is for a `park` of the task's own, that of a future's waker for
+/// the `wait` that polls it. A wait for something else that it comes upon looks round once, and leaves it.
 #[test]
 fn loom_token_outlasts_another_wait() {
-    explore(None, &[AT_ONCE, EARLY, UNPARKED], |seen| {
-        let task = Block::started();
-        task.bind();
-        let unparker = {
-            let task = Arc::clone(&task);
-            thread::spawn(move || task.notify(TOKEN))
-        };
-        let over = Arc::new(AtomicBool::new(false));
-        let waker = {
-            let (task, over) = (Arc::clone(&task), Arc::clone(&over));
-            thread::spawn(move || {
-                over.store(true, Ordering::Relaxed);
-                task.notify(0)
-            })
-        };
-        while !over.load(Ordering::Relaxed) {
-            task.wait();
-        }
-        seen.note(outcome(task.park()));
-        unparker.join().unwrap();
-        waker.join().unwrap();
-    });
+    for token in [TOKEN, WOKEN] {
+        explore(None, &[AT_ONCE, EARLY, UNPARKED], move |seen| {
+            let task = Block::started();
+            task.bind();
+            let unparker = {
+                let task = Arc::clone(&task);
+                thread::spawn(move || task.notify(token))
+            };
+            let over = Arc::new(AtomicBool::new(false));
+            let waker = {
+                let (task, over) = (Arc::clone(&task), Arc::clone(&over));
+                thread::spawn(move || {
+                    over.store(true, Ordering::Relaxed);
+                    task.notify(0)
+                })
+            };
+            while !over.load(Ordering::Relaxed) {
+                task.wait();
+            }
+            seen.note(outcome(task.wait_with(token)));
+            unparker.join().unwrap();
+            waker.join().unwrap();
+        });
+    }
 }
