@@ -148,7 +148,7 @@ impl fmt::Debug for Scope<'_, '_> {
 /// ```
 pub struct ScopedJoinHandle<'scope, T> {
     handle: JoinHandle<T>,
-    /// So that it is dropped, and may tell the scope of a panic, before the scope ends.
+    /// So that a panic that it takes is taken before the scope ends.
     scope: PhantomData<&'scope Children>,
 }
 

@@ -200,15 +200,15 @@ where
         })
     };
     let panicked = matches!(ended, Err(JoinError::Panicked(_)));
+    if panicked && let Some(children) = header.children() {
+        children.note_panic();
+    }
     let droppable = needs_drop::<T>() || panicked;
     if let Err(error) = ended {
         // SAFETY: T5, as above.
         unsafe { content.cast::<Outcome<T>>().write(Err(error)) };
     }
     if droppable && !header.state.complete() {
-        if panicked && let Some(children) = header.children() {
-            children.note_panic();
-        }
         // SAFETY: T5, there is no handle, so the outcome is ours.
         let outcome = unsafe { content.cast::<Outcome<T>>().read() };
         let mut quiet = Quiet::default();

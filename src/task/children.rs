@@ -6,7 +6,7 @@
 
 use std::cell::UnsafeCell;
 use std::mem::ManuallyDrop;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, Thread};
 
 use super::header::{Header, TaskRef};
@@ -17,7 +17,8 @@ use super::remote::Remote;
 pub(crate) struct Children {
     /// Those that run, and one for the owner as long as it does not wait.
     running: AtomicUsize,
-    panicked: AtomicBool,
+    /// Those that have panicked, and whose payload nobody has taken.
+    panicked: AtomicUsize,
     /// Written by the owner before it takes its one off, so it may be read by whoever then finds
     /// itself the last.
     owner: UnsafeCell<Option<Owner>>,
@@ -40,7 +41,7 @@ impl Children {
     pub(crate) fn new() -> Children {
         Children {
             running: AtomicUsize::new(1),
-            panicked: AtomicBool::new(false),
+            panicked: AtomicUsize::new(0),
             owner: UnsafeCell::new(None),
         }
     }
@@ -50,13 +51,20 @@ impl Children {
         self.running.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Notes that a child has panicked and that nobody took the payload.
+    /// Notes that a child has panicked, which has not counted itself off.
     pub(super) fn note_panic(&self) {
-        self.panicked.store(true, Ordering::Relaxed);
+        // Relaxed, here and below: `wait` comes between this and whoever asks.
+        self.panicked.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Notes that the payload of a child's panic was taken, so that it is the scope's affair no more.
+    pub(super) fn forget_panic(&self) {
+        self.panicked.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether a child has panicked and nobody took the payload; for who has waited.
     pub(crate) fn has_panicked(&self) -> bool {
-        self.panicked.load(Ordering::Relaxed)
+        self.panicked.load(Ordering::Relaxed) > 0
     }
 
     /// Waits until there are no children. Neither a cancellation nor a timeout cuts this short.

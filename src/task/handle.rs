@@ -155,7 +155,7 @@ impl<T> JoinHandle<T> {
         Some(joined_itself(&me))
     }
 
-    /// Takes the outcome out of the block.
+    /// Takes the outcome out of the block, for whoever has asked for it.
     ///
     /// # Safety
     ///
@@ -164,7 +164,13 @@ impl<T> JoinHandle<T> {
     unsafe fn take(&mut self) -> Outcome<T> {
         self.taken = true;
         // SAFETY: T5, the outcome is there and ours.
-        unsafe { self.outcome().read() }
+        let outcome = unsafe { self.outcome().read() };
+        if let Err(JoinError::Panicked(_)) = &outcome
+            && let Some(children) = self.task.children()
+        {
+            children.forget_panic();
+        }
+        outcome
     }
 
     fn outcome(&self) -> *mut Outcome<T> {
@@ -277,14 +283,11 @@ impl<T> Drop for JoinHandle<T> {
                 // SAFETY: T1, the handle's reference is the last.
                 Detach::LastReference => return unsafe { free(task) },
                 // SAFETY: T5, COMPLETE is set, so the outcome is the handle's to drop.
-                Detach::OutcomeLeft => Some(unsafe { self.take() }),
+                Detach::OutcomeLeft => Some(unsafe { self.outcome().read() }),
             }
         };
         // SAFETY: the handle's reference, which is given up nowhere else.
-        let task = unsafe { TaskRef::from_raw(task) };
-        if let (Some(Err(JoinError::Panicked(_))), Some(children)) = (&left, task.children()) {
-            children.note_panic();
-        }
+        let _task = unsafe { TaskRef::from_raw(task) };
         // While the reference is there to be given up: the outcome's destructor may panic.
         drop(left);
     }
