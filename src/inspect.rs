@@ -111,7 +111,8 @@ pub struct Metrics {
     pub spawned: u64,
     /// Coroutines that a worker took from another worker's queue.
     pub stolen: u64,
-    /// Stacks that carry a coroutine.
+    /// Stacks that carry a coroutine. One that has ended gives its stack back just after its
+    /// [`join`](crate::JoinHandle::join) returns, so for a moment it may still be counted here.
     pub stacks_in_use: u64,
     /// Stacks that carried one and are kept for the next.
     pub stacks_pooled: u64,
@@ -119,7 +120,7 @@ pub struct Metrics {
     pub stacks_reserved_bytes: u64,
 }
 
-/// Counts of coroutines and stacks.
+/// Counts of coroutines and stacks. Takes no lock and allocates nothing.
 ///
 /// # Examples
 ///

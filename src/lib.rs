@@ -13,6 +13,7 @@ mod locals;
 mod primitives;
 mod record;
 mod report;
+mod roster;
 mod runtime;
 mod stack;
 mod task;

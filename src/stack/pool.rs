@@ -25,14 +25,15 @@
 //! holds by a relaxed store to a line of its own; nothing is shared on the way of [`Pool::take`].
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::advise::advise;
 use super::class::Class;
 use super::region::{fresh, lock};
 use super::shortage;
 use super::slot::{self, Slot};
+use crate::roster::Roster;
 
 /// Slots that move between a pool and a shelf, or lose their pages, together.
 const BATCH: usize = 64;
@@ -70,12 +71,26 @@ static SHELVES: [Mutex<Shelf>; Class::COUNT] =
 /// Slots on all shelves, and those on their way to the cold side.
 static SHELVED: AtomicUsize = AtomicUsize::new(0);
 
-/// What each living pool holds.
-static POOLS: Mutex<Vec<Arc<Held>>> = Mutex::new(Vec::new());
+/// What each pool holds, or held when it was dropped, which is nothing.
+static POOLS: Roster<Held> = Roster::new();
 
 /// The number of slots in a pool, on a line that only its owner writes to.
 #[repr(align(128))]
-struct Held(AtomicUsize);
+struct Held {
+    slots: AtomicUsize,
+    /// A pool counts here.
+    taken: AtomicBool,
+}
+
+impl Held {
+    /// One that no other pool counts in.
+    fn acquire() -> &'static Held {
+        // Acquire: pairs with the drop of the pool that had it before.
+        let free = |held: &&Held| !held.taken.swap(true, Ordering::Acquire);
+        let new = || Held { slots: AtomicUsize::new(0), taken: AtomicBool::new(true) };
+        POOLS.iter().find(free).unwrap_or_else(|| POOLS.add(new()))
+    }
+}
 
 impl Shelf {
     /// The list to take from: warm, while there are any.
@@ -151,15 +166,13 @@ pub(crate) fn provide(class: Class) -> io::Result<()> {
 pub(crate) struct Pool {
     /// For each class, oldest first.
     idle: [Vec<Slot>; Class::COUNT],
-    held: Arc<Held>,
+    held: &'static Held,
 }
 
 impl Pool {
     /// An empty pool.
     pub(crate) fn new() -> Pool {
-        let held = Arc::new(Held(AtomicUsize::new(0)));
-        lock(&POOLS).push(Arc::clone(&held));
-        Pool { idle: [const { Vec::new() }; Class::COUNT], held }
+        Pool { idle: [const { Vec::new() }; Class::COUNT], held: Held::acquire() }
     }
 
     /// The idle slot that was used last, or one from the shelf, or a fresh one.
@@ -216,8 +229,8 @@ impl Pool {
     fn publish(&self, change: isize) {
         // Load and store rather than one atomic addition: nobody else writes. Relaxed, since the
         // number guards nothing.
-        let held = self.held.0.load(Ordering::Relaxed).wrapping_add_signed(change);
-        self.held.0.store(held, Ordering::Relaxed);
+        let slots = self.held.slots.load(Ordering::Relaxed).wrapping_add_signed(change);
+        self.held.slots.store(slots, Ordering::Relaxed);
     }
 
     #[cold]
@@ -259,7 +272,7 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.flush();
-        lock(&POOLS).retain(|held| !Arc::ptr_eq(held, &self.held));
+        self.held.taken.store(false, Ordering::Release);
     }
 }
 
@@ -276,7 +289,7 @@ pub(crate) struct Usage {
 
 /// The present numbers. While others take and give, each is off by what they do meanwhile.
 pub(crate) fn usage() -> Usage {
-    let in_pools: usize = lock(&POOLS).iter().map(|held| held.0.load(Ordering::Relaxed)).sum();
+    let in_pools: usize = POOLS.iter().map(|held| held.slots.load(Ordering::Relaxed)).sum();
     let pooled = in_pools + SHELVED.load(Ordering::Relaxed);
     let in_use = slot::issued_in_all().saturating_sub(pooled);
     Usage { in_use, pooled, reserved_bytes: slot::region_length() }

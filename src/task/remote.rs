@@ -37,6 +37,7 @@ use super::inbox::Inbox;
 use super::sleep::Sleep;
 use super::timers::{Timer, TimerKey, Timers};
 use crate::id::Id;
+use crate::roster::Roster;
 
 thread_local! {
     /// The worker that this thread is.
@@ -46,7 +47,7 @@ thread_local! {
 /// Every remote that no worker uses.
 static UNUSED: Mutex<Vec<&'static Remote>> = Mutex::new(Vec::new());
 /// Every remote there is.
-static ALL: Mutex<Vec<&'static Remote>> = Mutex::new(Vec::new());
+static ALL: Roster<Remote> = Roster::new();
 
 /// See the module's documentation.
 pub(crate) struct Remote {
@@ -185,7 +186,7 @@ impl Remote {
         if let Some(remote) = UNUSED.lock().unwrap_or_else(PoisonError::into_inner).pop() {
             return remote;
         }
-        let remote: &'static Remote = Box::leak(Box::new(Remote {
+        ALL.add(Remote {
             inbox: CachePadded::new(Inbox::new()),
             sleep: Sleep::new(),
             ready: UnsafeCell::new(VecDeque::new()),
@@ -194,9 +195,7 @@ impl Remote {
             timers: UnsafeCell::default(),
             counters: Counters::default(),
             running: Running::default(),
-        }));
-        ALL.lock().unwrap_or_else(PoisonError::into_inner).push(remote);
-        remote
+        })
     }
 
     /// Makes the remote free for another worker; its own has ended, or never began.
@@ -207,14 +206,12 @@ impl Remote {
     /// Wakes every worker that there is.
     pub(crate) fn wake_all() {
         fence(Ordering::SeqCst);
-        let all = ALL.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        all.into_iter().for_each(|remote| remote.sleep.wake());
+        ALL.iter().for_each(|remote| remote.sleep.wake());
     }
 
     /// The sum of one count over all workers that there ever were.
     pub(crate) fn count(which: fn(&Counters) -> &Counter) -> u64 {
-        let all = ALL.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        all.into_iter().map(|remote| which(&remote.counters).get()).sum()
+        ALL.iter().map(|remote| which(&remote.counters).get()).sum()
     }
 
     /// Makes the calling thread the worker of this remote, or of none.
