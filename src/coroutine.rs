@@ -292,6 +292,10 @@ impl<In: 'static, Yield: 'static, Ret: 'static> Coroutine<In, Yield, Ret> {
     /// `InvalidInput` where `stack_size` is 0 or above 64 MiB, `OutOfMemory` where the kernel
     /// grants no further stack, `Unsupported` under a user shadow stack.
     ///
+    /// # Panics
+    ///
+    /// When `CORO_GUARD` is nonsense.
+    ///
     /// # Examples
     ///
     /// ```
@@ -300,6 +304,7 @@ impl<In: 'static, Yield: 'static, Ret: 'static> Coroutine<In, Yield, Ret> {
     /// let refused = Coroutine::<(), (), ()>::new(0, |_, ()| ()).err().unwrap();
     /// assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
     /// ```
+    #[track_caller]
     pub fn new<F>(stack_size: usize, f: F) -> io::Result<Self>
     where
         F: FnOnce(&Yielder<In, Yield>, In) -> Ret + 'static,
@@ -361,6 +366,7 @@ impl<In: 'static, Yield: 'static, Ret: 'static> Coroutine<In, Yield, Ret> {
     /// # std::io::Result::Ok(())
     /// ```
     #[inline]
+    #[track_caller]
     pub fn resume(&mut self, input: In) -> State<Yield, Ret> {
         assert!(!self.engine.done(), "a coroutine was resumed after its end");
         match self.switch_to(Resume::Value(input)) {
@@ -548,6 +554,11 @@ impl<In, Yield> fmt::Debug for Yielder<In, Yield> {
 }
 
 /// What the process needs before it can run coroutines; cheap when it is there already.
+///
+/// # Panics
+///
+/// When `CORO_GUARD` holds nonsense.
+#[track_caller]
 pub(crate) fn prepare_process() -> io::Result<()> {
     use std::sync::atomic::{AtomicBool, Ordering};
     static READY: AtomicBool = AtomicBool::new(false);

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::panic::Location;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -124,8 +123,7 @@ impl<T: Send + 'static> JoinSet<T> {
     /// ```
     #[track_caller]
     pub fn spawn(&mut self, f: impl FnOnce() -> T + Send + 'static) {
-        let handle = crate::runtime::go_at(f, Location::caller());
-        self.insert(handle);
+        self.insert(crate::go(f));
     }
 
     /// Adds a coroutine that was started elsewhere.

@@ -5,6 +5,7 @@ compile_error!("coro runs on x86_64 Linux with glibc only");
 
 mod blocking;
 mod coroutine;
+mod environment;
 mod goexit;
 mod id;
 pub mod inspect;

@@ -198,6 +198,7 @@ pub fn timeout<T>(duration: Duration, f: impl FnOnce() -> T) -> Result<T, Elapse
 /// .join()
 /// .unwrap();
 /// ```
+#[track_caller]
 pub fn interval(period: Duration) -> Interval {
     assert!(!period.is_zero(), "an interval's period is longer than zero");
     Interval { period, next: Instant::now().checked_add(period) }

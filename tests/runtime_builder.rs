@@ -149,7 +149,7 @@ fn runtime_default_reads_the_environment() {
         assert!(output.status.success(), "{}", common::stderr(&output));
         assert!(common::stdout(&output).contains(&format!("workers: {good}\n")));
     }
-    for bad in ["zero", "0", "-1", "", " 2", "4097", "1e3", "99999999999999999999999"] {
+    for bad in ["zero", "0", "-1", " ", " 2", "4097", "1e3", "99999999999999999999999"] {
         let output = run(bad.as_ref());
         let stderr = common::stderr(&output);
         assert_eq!(output.status.code(), Some(101), "{bad}: {stderr}");
@@ -160,6 +160,35 @@ fn runtime_default_reads_the_environment() {
     let output = run(std::ffi::OsStr::from_bytes(b"\xff"));
     assert_eq!(output.status.code(), Some(101));
     assert!(common::stderr(&output).contains("CORO_WORKERS="));
+}
+
+/// A variable that is empty is not set. Nonsense is a panic that names variable and value, at the place
+/// in the user's code.
+#[test]
+fn runtime_environment_empty_or_nonsense() {
+    let _watchdog = common::watchdog();
+    const TEST: &str = "runtime_environment_empty_or_nonsense";
+    if common::is_child("go") {
+        return coro::go(|| ()).join().unwrap();
+    }
+    if common::is_child("build") {
+        Builder::new().spawn(|| ()).unwrap().join().unwrap();
+        return common::runtime(1).go(|| ()).join().unwrap();
+    }
+    let run = |case: &str, name: &str, value: &str| {
+        common::child_command(TEST, case).env(name, value).output().unwrap()
+    };
+    for name in ["CORO_WORKERS", "CORO_WATCH", "CORO_DEADLOCK", "CORO_GUARD"] {
+        for case in ["go", "build"] {
+            let output = run(case, name, "");
+            assert!(output.status.success(), "{name}: {}", common::stderr(&output));
+            let output = run(case, name, "nonsense");
+            assert_eq!(output.status.code(), Some(101), "{name}");
+            let stderr = common::stderr(&output);
+            assert!(stderr.contains(&format!("{name}=\"nonsense\": expected")), "{stderr}");
+            assert!(stderr.contains(concat!("panicked at ", file!(), ":")), "{stderr}");
+        }
+    }
 }
 
 /// CASES 34.

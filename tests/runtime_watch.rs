@@ -273,7 +273,7 @@ fn runtime_watch_refuses_nonsense() {
         return;
     }
     for value in
-        ["", "0ms", "0s", "ms", "20", "20 ms", "-1s", "1.5s", "20m", "99999999999999999999s"]
+        [" ", "0ms", "0s", "ms", "20", "20 ms", "-1s", "1.5s", "20m", "99999999999999999999s"]
     {
         let output = common::child_command(TEST, "nonsense").env("CORO_WATCH", value).output();
         let output = output.unwrap();

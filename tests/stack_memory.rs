@@ -378,15 +378,15 @@ fn stack_guard_variable_refuses_nonsense() {
         return;
     }
     if is_child("raw") {
-        let error = Coroutine::<(), (), ()>::new(1, |_, ()| ()).expect_err("refused");
-        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-        panic!("{error}");
+        let _ = Coroutine::<(), (), ()>::new(1, |_, ()| ());
+        return;
     }
     for (case, value) in [("spawn", "nonsense"), ("raw", "MPROTECT"), ("spawn", "1")] {
         let output = common::child_command(NAME, case).env("CORO_GUARD", value).output().unwrap();
         assert_eq!(output.status.code(), Some(101), "{output:?}");
         let said = common::stdout(&output) + &common::stderr(&output);
-        assert!(said.contains("CORO_GUARD") && said.contains(value), "{said}");
+        let message = format!("CORO_GUARD={value:?}: expected madvise or mprotect");
+        assert!(said.contains(&message), "{said}");
     }
     for value in ["", "madvise", "mprotect"] {
         if value == "madvise" && !markers_work() {

@@ -779,3 +779,34 @@ fn task_join_polling_races_the_end() {
         }
     });
 }
+
+/// A panic that is the caller's fault names the caller's line, not one of this crate's.
+#[test]
+fn task_misuse_names_the_place_of_the_call() {
+    let _watchdog = common::watchdog();
+    const TEST: &str = "task_misuse_names_the_place_of_the_call";
+    let misuse: [(&str, fn()); 3] = [
+        ("resumed after its end", || {
+            let mut ended = coro::raw::Coroutine::<(), (), ()>::new(1 << 16, |_, ()| ()).unwrap();
+            ended.resume(());
+            ended.resume(());
+        }),
+        ("polled after it was ready", || {
+            let mut handle = pin!(coro::go(|| ()));
+            coro::wait(handle.as_mut()).unwrap();
+            let _ = handle.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        }),
+        ("longer than zero", || drop(coro::interval(std::time::Duration::ZERO))),
+    ];
+    for (says, misuse) in misuse {
+        if common::is_child(says) {
+            return misuse();
+        }
+        if common::child_case().is_none() {
+            let output = common::child(TEST, says);
+            let stderr = common::stderr(&output);
+            assert!(!output.status.success() && stderr.contains(says), "{says}: {stderr}");
+            assert!(stderr.contains(concat!("panicked at ", file!(), ":")), "{stderr}");
+        }
+    }
+}

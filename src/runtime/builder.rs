@@ -5,7 +5,7 @@ use std::panic::Location;
 
 use super::{Worker, default_runtime};
 use crate::stack::{self, Class};
-use crate::task::{self, Free, JoinHandle, Options};
+use crate::task::{Free, JoinHandle, Options};
 
 /// Starts a coroutine with a name or a stack of its own size, and gives an error where
 /// [`go`](crate::go) panics.
@@ -86,7 +86,9 @@ impl Builder {
     ///
     /// # Panics
     ///
-    /// In a process that was forked from one that uses coroutines.
+    /// In a process that was forked from one that uses coroutines, and when the default runtime is
+    /// started and finds nonsense in the environment, as
+    /// [`RuntimeBuilder::build`](crate::RuntimeBuilder::build).
     ///
     /// # Examples
     ///
@@ -113,8 +115,6 @@ impl Builder {
         let name = self.name.map(|name| Box::new(name.into_boxed_str()));
         let options = Options { name, class: class.unwrap_or(shared.class), location };
         // SAFETY: `f` is 'static.
-        let (task, handle) = unsafe { task::spawn(f, Free, options) };
-        shared.submit(task);
-        Ok(handle)
+        Ok(unsafe { shared.start(f, || Free, options) })
     }
 }

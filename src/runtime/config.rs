@@ -1,8 +1,9 @@
-//! What the environment says. Nonsense there is a clear panic, not a guess.
+//! What the environment says about runtimes.
 
-use std::env;
 use std::num::NonZeroUsize;
 use std::time::Duration;
+
+use crate::environment::variable;
 
 /// The most workers that a runtime may have.
 pub(super) const MAX_WORKERS: usize = 4096;
@@ -12,18 +13,12 @@ pub(super) const MAX_WORKERS: usize = 4096;
 /// # Panics
 ///
 /// When the variable holds anything but a number from 1 to [`MAX_WORKERS`].
+#[track_caller]
 pub(super) fn workers() -> usize {
-    const NAME: &str = "CORO_WORKERS";
-    match env::var_os(NAME) {
-        None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-        Some(value) => value
-            .to_str()
-            .and_then(|value| value.parse().ok())
-            .filter(|n| (1..=MAX_WORKERS).contains(n))
-            .unwrap_or_else(|| {
-                panic!("{NAME}={value:?}: expected a number from 1 to {MAX_WORKERS}")
-            }),
-    }
+    let expected = format_args!("a number from 1 to {MAX_WORKERS}");
+    let parse = |value: &str| value.parse().ok().filter(|n| (1..=MAX_WORKERS).contains(n));
+    variable("CORO_WORKERS", expected, parse)
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get))
 }
 
 /// After how long a coroutine that does not suspend is reported: `CORO_WATCH`, if that is set.
@@ -31,11 +26,10 @@ pub(super) fn workers() -> usize {
 /// # Panics
 ///
 /// When the variable holds anything but a whole number of `us`, `ms` or `s` that is not 0.
+#[track_caller]
 pub(super) fn watch() -> Option<Duration> {
-    const NAME: &str = "CORO_WATCH";
-    let value = env::var_os(NAME)?;
-    let limit = value.to_str().and_then(duration).filter(|limit| !limit.is_zero());
-    Some(limit.unwrap_or_else(|| panic!("{NAME}={value:?}: expected a time such as 100ms or 2s")))
+    let parse = |value: &str| duration(value).filter(|limit| !limit.is_zero());
+    variable("CORO_WATCH", "a time such as 100ms or 2s", parse)
 }
 
 fn duration(text: &str) -> Option<Duration> {

@@ -14,13 +14,13 @@
 //! none is unparked, but by a thread that is counted. So whoever is found waiting for a task that has not
 //! ended goes on waiting, and does nothing else.
 
-use std::env;
 use std::fmt::Write as _;
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError, Weak};
 
 use super::shared::Shared;
+use crate::environment::variable;
 use crate::primitives::fence;
 use crate::report;
 use crate::task::{self, Described, Sleep, Started, TaskRef};
@@ -55,15 +55,17 @@ fn detector() -> Option<&'static Detector> {
 /// # Panics
 ///
 /// When `CORO_DEADLOCK` holds anything but `report`.
+#[track_caller]
 pub(super) fn configure() {
-    const NAME: &str = "CORO_DEADLOCK";
-    DETECTOR.get_or_init(|| match env::var_os(NAME) {
-        None => None,
-        Some(value) if value == "report" => {
+    if DETECTOR.get().is_some() {
+        return;
+    }
+    let asked = variable("CORO_DEADLOCK", "report", |value| (value == "report").then_some(()));
+    DETECTOR.get_or_init(|| {
+        asked.map(|()| {
             task::observe_joins(joining, joined);
-            Some(Detector::default())
-        }
-        Some(value) => panic!("{NAME}={value:?}: expected report"),
+            Detector::default()
+        })
     });
 }
 

@@ -16,11 +16,10 @@ mod watch;
 mod worker;
 
 use std::io;
-use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::task::{self, Free, JoinHandle, Options, Parent, Remote, TaskRef};
+use crate::task::{self, Free, JoinHandle, Options, Parent, Remote};
 use shared::Shared;
 use worker::Worker;
 
@@ -43,9 +42,9 @@ static SPAWNED_OUTSIDE: AtomicU64 = AtomicU64::new(0);
 ///
 /// # Panics
 ///
-/// When the default runtime cannot be started, with the reason; when `CORO_WORKERS` is nonsense; in
-/// a process that was forked from one that uses coroutines. [`Builder::spawn`] gives an error
-/// instead of the first.
+/// When the default runtime cannot be started, with the reason; when it finds nonsense in the
+/// environment, as [`RuntimeBuilder::build`]; in a process that was forked from one that uses
+/// coroutines. [`Builder::spawn`] gives an error instead of the first.
 ///
 /// # Examples
 ///
@@ -77,17 +76,8 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    go_at(f, Location::caller())
-}
-
-/// [`go`], for those who know better where it was called.
-pub(crate) fn go_at<F, T>(f: F, location: &'static Location<'static>) -> JoinHandle<T>
-where
-    F: FnOnce() -> T + Send + 'static,
-    T: Send + 'static,
-{
     // SAFETY: `f` is 'static, and nobody's child.
-    unsafe { spawn_here(f, || Free, location) }
+    unsafe { spawn_here(f, || Free) }
 }
 
 /// Starts a coroutine on the caller's runtime.
@@ -96,11 +86,8 @@ where
 ///
 /// As [`task::spawn`].
 #[inline]
-unsafe fn spawn_here<F, T, P>(
-    f: F,
-    parent: impl FnOnce() -> P,
-    location: &'static Location<'static>,
-) -> JoinHandle<T>
+#[track_caller]
+unsafe fn spawn_here<F, T, P>(f: F, parent: impl FnOnce() -> P) -> JoinHandle<T>
 where
     F: FnOnce() -> T + Send,
     T: Send,
@@ -109,42 +96,42 @@ where
     task::check_fork();
     match Worker::here() {
         Some(worker) => {
-            let options = Options { name: None, class: worker.shared().class, location };
+            let options = Options::plain(worker.shared().class);
             // SAFETY: the caller's word.
             let (task, handle) = unsafe { task::spawn(f, parent(), options) };
             worker.spawn(task);
             handle
         }
-        // SAFETY: the caller's word.
-        None => unsafe { default_or_panic().shared.spawn_from_outside(f, parent(), location) },
+        None => {
+            let shared = &default_or_panic().shared;
+            // SAFETY: the caller's word.
+            unsafe { shared.start(f, parent, Options::plain(shared.class)) }
+        }
     }
 }
 
 impl Shared {
+    /// Starts a coroutine on this runtime, whatever thread the caller is on.
+    ///
     /// # Safety
     ///
     /// As [`task::spawn`].
-    unsafe fn spawn_from_outside<F, T, P>(
+    #[track_caller]
+    unsafe fn start<F, T, P>(
         &self,
         f: F,
-        parent: P,
-        location: &'static Location<'static>,
+        parent: impl FnOnce() -> P,
+        options: Options,
     ) -> JoinHandle<T>
     where
         F: FnOnce() -> T + Send,
         T: Send,
         P: Parent,
     {
-        let options = Options { name: None, class: self.class, location };
-        // SAFETY: the caller's word.
-        let (task, handle) = unsafe { task::spawn(f, parent, options) };
-        self.submit(task);
-        handle
-    }
-
-    /// Queues a fresh task, from whatever thread.
-    fn submit(&self, task: TaskRef) {
+        // First: a child that is counted has to come to its end.
         task::check_fork();
+        // SAFETY: the caller's word.
+        let (task, handle) = unsafe { task::spawn(f, parent(), options) };
         match Worker::here() {
             Some(worker) if std::ptr::eq(&raw const **worker.shared(), self) => worker.spawn(task),
             _ => {
@@ -152,6 +139,7 @@ impl Shared {
                 self.spawn(task);
             }
         }
+        handle
     }
 }
 
@@ -159,6 +147,7 @@ static DEFAULT: OnceLock<Runtime> = OnceLock::new();
 
 /// The runtime of those who have none. Where the system grants fewer threads than asked for, it
 /// makes do with fewer workers.
+#[track_caller]
 fn default_runtime() -> io::Result<&'static Runtime> {
     // Not `get_or_init`: a failure is to be tried again at the next call.
     static STARTING: Mutex<()> = Mutex::new(());
@@ -183,10 +172,15 @@ fn default_runtime() -> io::Result<&'static Runtime> {
 }
 
 #[inline]
+#[track_caller]
 fn default_or_panic() -> &'static Runtime {
-    DEFAULT.get().unwrap_or_else(|| {
-        default_runtime().unwrap_or_else(|error| panic!("no coroutine can be started: {error}"))
-    })
+    if let Some(runtime) = DEFAULT.get() {
+        return runtime;
+    }
+    match default_runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => panic!("no coroutine can be started: {error}"),
+    }
 }
 
 /// What all runtimes of the process have counted, as [`inspect`](crate::inspect) shows it.

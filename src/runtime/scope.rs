@@ -115,7 +115,7 @@ impl<'scope> Scope<'scope, '_> {
     {
         let children = &self.children;
         // SAFETY: T8, the child is counted, so the scope, and with it what `f` borrows, outlives it.
-        let handle = unsafe { spawn_here(f, || children.adopt(), Location::caller()) };
+        let handle = unsafe { spawn_here(f, || children.adopt()) };
         ScopedJoinHandle { handle, scope: PhantomData }
     }
 }

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 use std::mem;
-use std::panic::Location;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -84,7 +83,7 @@ impl Runtime {
         T: Send + 'static,
     {
         // SAFETY: `f` is 'static, and nobody's child.
-        unsafe { self.shared.spawn_from_outside(f, Free, Location::caller()) }
+        unsafe { self.shared.start(f, || Free, task::Options::plain(self.shared.class)) }
     }
 
     /// Ends the runtime: refuses new work, drops unrun what has not started, cancels what lives, waits
@@ -207,6 +206,7 @@ impl Runtime {
         self.shared.discard_fresh();
     }
 
+    #[track_caller]
     pub(super) fn start(options: &Options) -> io::Result<Runtime> {
         task::check_fork();
         prepare_process()?;
@@ -403,8 +403,9 @@ impl RuntimeBuilder {
     ///
     /// # Panics
     ///
-    /// When `CORO_WORKERS`, `CORO_WATCH` or `CORO_DEADLOCK` is asked for and is nonsense. In a process that
-    /// was forked from one that uses coroutines.
+    /// When `CORO_WORKERS`, `CORO_WATCH`, `CORO_DEADLOCK` or `CORO_GUARD` is asked for and is
+    /// nonsense; the message names the variable and its value. One that is empty counts as not set. In a
+    /// process that was forked from one that uses coroutines.
     ///
     /// # Examples
     ///
@@ -412,8 +413,12 @@ impl RuntimeBuilder {
     /// let refused = coro::Runtime::builder().workers(0).build().unwrap_err();
     /// assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
     /// ```
+    #[track_caller]
     pub fn build(self) -> io::Result<Runtime> {
-        let workers = self.workers.unwrap_or_else(config::workers);
+        let workers = match self.workers {
+            Some(workers) => workers,
+            None => config::workers(),
+        };
         if !(1..=config::MAX_WORKERS).contains(&workers) {
             let message = format!(
                 "a runtime has 1 to {} workers, not {workers}; see RuntimeBuilder::workers",
@@ -429,11 +434,15 @@ impl RuntimeBuilder {
             let message = "a coroutine cannot be watched for 0 s; see RuntimeBuilder::watch";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
+        let watch = match self.watch {
+            Some(limit) => Some(limit),
+            None => config::watch(),
+        };
         Runtime::start(&Options {
             workers,
             class: self.stack_size.map_or(Ok(Class::DEFAULT), Class::for_size)?,
             thread_name: self.thread_name,
-            watch: self.watch.or_else(config::watch),
+            watch,
         })
     }
 }

@@ -14,18 +14,16 @@
 //! anew for each chunk, since locking can come and go. `CORO_GUARD=mprotect` in the environment
 //! forces the second way, `CORO_GUARD=madvise` the first.
 
-use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use libc::{c_int, c_void};
 
 use super::advise::{advise, last_errno};
+use crate::environment::variable;
 
 /// `MADV_GUARD_INSTALL` of `linux/mman.h`, for which libc has no name.
 const MADV_GUARD_INSTALL: c_int = 102;
-
-const VARIABLE: &str = "CORO_GUARD";
 
 /// Which ways are allowed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,23 +38,19 @@ static POLICY: AtomicU8 = AtomicU8::new(Policy::Either as u8);
 
 /// Reads the environment. Before the first guard.
 ///
-/// # Errors
+/// # Panics
 ///
-/// `InvalidInput`, if the variable holds something else than it may.
-pub(super) fn read_policy() -> io::Result<()> {
-    let value = std::env::var_os(VARIABLE).unwrap_or_default();
-    let policy = match value.as_encoded_bytes() {
-        b"" => Policy::Either,
-        b"madvise" => Policy::Marker,
-        b"mprotect" => Policy::Mprotect,
-        _ => {
-            let message = format!("{VARIABLE}={value:?}: may be madvise, mprotect or empty");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-        }
-    };
+/// When the variable holds something else than it may.
+#[track_caller]
+pub(super) fn read_policy() {
+    let policy = variable("CORO_GUARD", "madvise or mprotect", |value| match value {
+        "madvise" => Some(Policy::Marker),
+        "mprotect" => Some(Policy::Mprotect),
+        _ => None,
+    });
+    let policy = policy.unwrap_or(Policy::Either);
     // Relaxed: read by threads that have seen the region, which is published later.
     POLICY.store(policy as u8, Ordering::Relaxed);
-    Ok(())
 }
 
 /// How a guard was made.

@@ -83,8 +83,12 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 ///
 /// # Errors
 ///
-/// `InvalidInput` for nonsense in `CORO_GUARD`; `OutOfMemory` when there are not enough addresses.
-/// A later call tries again.
+/// `OutOfMemory` when there are not enough addresses. A later call tries again.
+///
+/// # Panics
+///
+/// When `CORO_GUARD` holds nonsense.
+#[track_caller]
 pub(crate) fn init() -> io::Result<()> {
     if slot::region_length() != 0 {
         return Ok(());
@@ -93,7 +97,7 @@ pub(crate) fn init() -> io::Result<()> {
     if slot::region_length() != 0 {
         return Ok(());
     }
-    guard::read_policy()?;
+    guard::read_policy();
     let (base, span_shift) = reserve()?;
     if let Err(error) = overflow::install() {
         let length = Class::COUNT << span_shift;

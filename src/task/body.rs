@@ -117,6 +117,15 @@ pub(crate) struct Options {
     pub(crate) location: &'static Location<'static>,
 }
 
+impl Options {
+    /// Without a name, and spawned by the caller.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn plain(class: Class) -> Options {
+        Options { name: None, class, location: Location::caller() }
+    }
+}
+
 /// Makes a fresh task: the reference that is to be queued, and its handle.
 ///
 /// # Safety

@@ -36,6 +36,7 @@ pub(crate) fn is_child() -> bool {
 ///
 /// In a process that was forked after the first runtime was started.
 #[inline]
+#[track_caller]
 pub(crate) fn check() {
     if is_child() {
         forked();
@@ -56,6 +57,7 @@ pub(crate) fn end(what: impl fmt::Display) -> ! {
 }
 
 #[cold]
+#[track_caller]
 fn forked() -> ! {
     panic!(
         "coroutines cannot be used in a process that was forked from one that uses them: its \

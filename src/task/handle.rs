@@ -250,6 +250,7 @@ impl<T> Future for JoinHandle<T> {
     ///
     /// When polled again after it was ready; where it is not ready, in a process that was forked from one
     /// that uses coroutines.
+    #[track_caller]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(!self.taken, "a JoinHandle was polled after it was ready");
         if !self.is_finished() {

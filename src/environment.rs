@@ -1,0 +1,22 @@
+//! What the environment says. A variable that is empty counts as one that is not set, and nonsense in
+//! one is a clear panic, not a guess.
+
+use std::env;
+use std::fmt;
+
+/// What `parse` makes of the variable `name`; `None` where that is not set, or empty.
+///
+/// # Panics
+///
+/// When `parse` can make nothing of it; `expected` says what it could have.
+#[track_caller]
+pub(crate) fn variable<T>(
+    name: &str,
+    expected: impl fmt::Display,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Option<T> {
+    let value = env::var_os(name).filter(|value| !value.is_empty())?;
+    let parsed = value.to_str().and_then(parse);
+    assert!(parsed.is_some(), "{name}={value:?}: expected {expected}");
+    parsed
+}
