@@ -147,6 +147,12 @@ fn runtime_thread_refused_is_an_error_and_leaves_nothing() {
             allow(granted);
             let error = Runtime::builder().workers(workers as usize).build().unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
+            let refused = format!("no thread for worker {} of {workers}: ", granted + 1);
+            let message = error.to_string();
+            assert!(message.starts_with(&refused), "{message}");
+            for knob in ["(os error 11); see ulimit -u", "pids.max", "CORO_WORKERS"] {
+                assert!(message.contains(knob), "{message}");
+            }
             assert_eq!(allowed(), granted, "those that were granted have ended");
         }
         // One more, and it works.

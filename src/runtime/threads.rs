@@ -232,10 +232,13 @@ impl Runtime {
         let runtime = Runtime { shared, monitor: Mutex::default() };
         for (index, queue) in queues.into_iter().enumerate() {
             // An error ends the threads that there are.
-            runtime.start_worker(index, queue, &options.thread_name)?;
+            runtime.start_worker(index, queue, &options.thread_name).map_err(|error| {
+                no_thread(&format!("worker {} of {workers}", index + 1), &error)
+            })?;
         }
         if let Some(limit) = options.watch {
-            let monitor = Monitor::start(&runtime.shared, limit, &options.thread_name)?;
+            let monitor = Monitor::start(&runtime.shared, limit, &options.thread_name)
+                .map_err(|error| no_thread("the watch", &error))?;
             *lock(&runtime.monitor) = Some(monitor);
         }
         // Not before: the monitor is one of the threads that are counted.
@@ -278,6 +281,15 @@ impl Runtime {
 /// A time that does not come.
 fn far() -> Instant {
     Instant::now() + Duration::from_secs(1 << 32)
+}
+
+/// What the system has refused, and who can change that. The kind of the error stays.
+fn no_thread(whose: &str, error: &io::Error) -> io::Error {
+    let message = format!(
+        "no thread for {whose}: {error}; see ulimit -u, pids.max of the cgroup and \
+         kernel.threads-max, or ask for fewer workers: RuntimeBuilder::workers, CORO_WORKERS"
+    );
+    io::Error::new(error.kind(), message)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -399,7 +411,8 @@ impl RuntimeBuilder {
     ///
     /// `InvalidInput` for a number of workers or a size of stacks that is out of range, a thread name
     /// with a NUL in it, or a watch of zero; `OutOfMemory` where the kernel reserves no addresses or grants no stack;
-    /// `Unsupported` under a user shadow stack; what the system says where it grants no thread.
+    /// `Unsupported` under a user shadow stack; where the system grants no thread, the kind that it
+    /// gives (`WouldBlock`, mostly) with a message that names the limits.
     ///
     /// # Panics
     ///
