@@ -1,6 +1,7 @@
 //! Waiting for a time, and for no longer than a time, on tasks and on plain threads.
 
 use std::fmt;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
@@ -122,6 +123,24 @@ impl fmt::Display for Elapsed {
 }
 
 impl std::error::Error for Elapsed {}
+
+/// Of kind `TimedOut`.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// fn wait() -> std::io::Result<()> {
+///     Ok(coro::timeout(Duration::from_millis(1), coro::park)?)
+/// }
+/// assert_eq!(wait().unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+/// ```
+impl From<Elapsed> for io::Error {
+    fn from(elapsed: Elapsed) -> io::Error {
+        io::Error::new(io::ErrorKind::TimedOut, elapsed)
+    }
+}
 
 /// Runs `f`, in place, for no longer than `duration`.
 ///

@@ -7,6 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::any::Any;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicIsize, Ordering::Relaxed};
@@ -809,4 +810,36 @@ fn task_misuse_names_the_place_of_the_call() {
             assert!(stderr.contains(concat!("panicked at ", file!(), ":")), "{stderr}");
         }
     }
+}
+
+#[test]
+fn task_join_error_as_an_io_error() {
+    let _watchdog = common::watchdog();
+    common::quiet();
+    let cancelled = || {
+        let parked = coro::go(coro::park);
+        parked.cancel();
+        parked.join().unwrap_err()
+    };
+    assert!(cancelled().is_cancelled() && !cancelled().is_panic());
+    let taken = catch_unwind(|| cancelled().into_panic()).unwrap_err();
+    assert!(common::message(&*taken).contains("cancelled"));
+    let (dropped, capture) = (Counter::default(), Counter::default());
+    let panicked = |counter: &Counter| {
+        let payload = Payload(Box::new(counter.on_drop()));
+        coro::go(|| panic_any(payload)).join().unwrap_err()
+    };
+    assert!(panicked(&capture).is_panic() && !panicked(&capture).is_cancelled());
+    assert!(panicked(&capture).into_panic().is::<Payload>());
+
+    // Never `Interrupted`, which std's loops take for "again"; and the payload is gone, once.
+    for (error, says) in [(cancelled(), "was cancelled"), (panicked(&dropped), "panicked: ")] {
+        let error = io::Error::from(error);
+        assert_eq!(error.kind(), io::ErrorKind::Other);
+        assert!(error.to_string().contains(says), "{error}");
+    }
+    assert_eq!((dropped.get(), capture.get()), (1, 3));
+    let elapsed = io::Error::from(coro::Elapsed);
+    assert_eq!(elapsed.kind(), io::ErrorKind::TimedOut);
+    assert!(elapsed.get_ref().unwrap().is::<coro::Elapsed>());
 }

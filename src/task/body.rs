@@ -4,6 +4,7 @@ use std::alloc::Layout;
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
+use std::io;
 use std::mem::{self, ManuallyDrop, needs_drop, offset_of};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr::{self, NonNull};
@@ -40,6 +41,53 @@ pub enum JoinError {
     Cancelled,
 }
 
+impl JoinError {
+    /// Whether the coroutine was cancelled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let parked = coro::go(coro::park);
+    /// parked.cancel();
+    /// assert!(parked.join().unwrap_err().is_cancelled());
+    /// ```
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, JoinError::Cancelled)
+    }
+
+    /// Whether the coroutine panicked.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert!(coro::go(|| panic!("too bad")).join().unwrap_err().is_panic());
+    /// ```
+    pub fn is_panic(&self) -> bool {
+        matches!(self, JoinError::Panicked(_))
+    }
+
+    /// The payload that the coroutine panicked with, for
+    /// [`resume_unwind`](std::panic::resume_unwind), say.
+    ///
+    /// # Panics
+    ///
+    /// If it did not panic.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let error = coro::go(|| panic!("too bad")).join().unwrap_err();
+    /// assert_eq!(error.into_panic().downcast_ref::<&str>(), Some(&"too bad"));
+    /// ```
+    #[track_caller]
+    pub fn into_panic(self) -> Box<dyn Any + Send> {
+        match self {
+            JoinError::Panicked(payload) => payload,
+            JoinError::Cancelled => panic!("the coroutine did not panic: it was cancelled"),
+        }
+    }
+}
+
 impl fmt::Debug for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -63,6 +111,23 @@ impl fmt::Display for JoinError {
 }
 
 impl std::error::Error for JoinError {}
+
+/// The message alone, of kind `Other`: an `io::Error` is `Sync`, and a payload need not be. Not
+/// `Interrupted` for a cancelled one, since std's loops try again after that.
+///
+/// # Examples
+///
+/// ```
+/// fn answer() -> std::io::Result<u32> {
+///     Ok(coro::go(|| panic!("too bad")).join()?)
+/// }
+/// assert_eq!(answer().unwrap_err().to_string(), "the coroutine panicked: too bad");
+/// ```
+impl From<JoinError> for io::Error {
+    fn from(error: JoinError) -> io::Error {
+        io::Error::other(error.to_string())
+    }
+}
 
 fn panic_message(payload: &(dyn Any + Send)) -> &str {
     payload
