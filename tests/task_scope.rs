@@ -5,9 +5,13 @@
 mod common;
 
 use std::cell::RefCell;
+use std::future::Future;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -601,5 +605,89 @@ fn task_scope_in_a_coroutine_whose_task_is_cancelled() {
         task.cancel();
         assert!(matches!(task.join(), Err(JoinError::Cancelled)));
         assert_eq!(ended.get(), 3);
+    });
+}
+
+/// Counts its wake-ups, and is kept by whoever likes.
+struct Wakes(Counter);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.add();
+    }
+}
+
+fn poll_once<F: Future + Unpin>(future: &mut F, wakes: &Counter) -> Poll<F::Output> {
+    let waker = Waker::from(Arc::new(Wakes(wakes.clone())));
+    Pin::new(future).poll(&mut Context::from_waker(&waker))
+}
+
+/// A handle that is polled on other threads, and then waited for there, forgotten or dropped: the scope
+/// waits for the child all the same, and the waker that was left is woken or dropped.
+#[test]
+fn task_scope_handle_polled_and_left() {
+    let _watchdog = common::watchdog();
+    everywhere(|| {
+        let wakes = Counter::default();
+        let (gate, mut ended) = (Gate::default(), [false; 3]);
+        coro::scope(|s| {
+            let mut handles = ended.iter_mut().map(|ended| {
+                let gate = &gate;
+                s.go(move || {
+                    gate.pass();
+                    *ended = true;
+                    String::from("ended")
+                })
+            });
+            let mut take = || handles.next().unwrap();
+            let (mut waited, mut forgotten, mut dropped) = (take(), take(), take());
+            thread::scope(|threads| {
+                threads.spawn(|| {
+                    for handle in [&mut waited, &mut forgotten, &mut dropped] {
+                        assert!(poll_once(handle, &wakes).is_pending());
+                    }
+                    mem::forget(forgotten);
+                    drop(dropped);
+                });
+            });
+            // Polled anew, by another: the waker that was there is not woken.
+            assert!(poll_once(&mut waited, &Counter::default()).is_pending());
+            gate.open();
+            assert_eq!(coro::wait(&mut waited).unwrap(), "ended");
+            assert!(catch_unwind(AssertUnwindSafe(|| poll_once(&mut waited, &wakes))).is_err());
+        });
+        assert_eq!(ended, [true; 3]);
+        // For the one that was forgotten, and perhaps for the one that was dropped.
+        assert!((1..=2).contains(&wakes.get()), "{}", wakes.get());
+    });
+}
+
+/// A panic that a poll has taken is the poller's, and one that nobody took is the scope's.
+#[test]
+fn task_scope_handle_polled_takes_the_panic() {
+    let _watchdog = common::watchdog();
+    quiet();
+    everywhere(|| {
+        coro::scope(|s| {
+            let child = s.go(|| planned("a child"));
+            let error: Result<(), _> = coro::wait(async { child.await });
+            assert!(is_planned(&*error.unwrap_err().into_panic(), "a child"));
+        });
+        let caught = catch_unwind(|| {
+            coro::scope(|s| {
+                let gate = Gate::default();
+                let pass = gate.clone();
+                let mut child = s.go(move || {
+                    pass.pass();
+                    planned("a child")
+                });
+                assert!(
+                    poll_once::<coro::ScopedJoinHandle<'_, ()>>(&mut child, &Counter::default())
+                        .is_pending()
+                );
+                gate.open();
+            });
+        });
+        assert_eq!(message(&*caught.unwrap_err()), CHILD_PANICKED);
     });
 }

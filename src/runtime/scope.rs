@@ -1,8 +1,11 @@
 //! Coroutines that borrow from whoever starts them.
 
 use std::fmt;
+use std::future::Future;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use super::spawn_here;
 use crate::id::Id;
@@ -135,7 +138,7 @@ impl fmt::Debug for Scope<'_, '_> {
 }
 
 /// The right to wait for a coroutine of a [`scope`] and to take its value. Dropping it just leaves the
-/// waiting to the scope.
+/// waiting to the scope. It is also a [`Future`] of what [`join`](ScopedJoinHandle::join) returns.
 ///
 /// # Examples
 ///
@@ -145,6 +148,13 @@ impl fmt::Debug for Scope<'_, '_> {
 ///     child.join().unwrap()
 /// });
 /// assert_eq!(answer, 42);
+///
+/// let words = [String::from("to"), String::from("be")];
+/// let sum = coro::scope(|s| {
+///     let (first, last) = (s.go(|| words[0].len()), s.go(|| words[1].len()));
+///     coro::wait(async { first.await.unwrap() + last.await.unwrap() })
+/// });
+/// assert_eq!(sum, 4);
 /// ```
 pub struct ScopedJoinHandle<'scope, T> {
     handle: JoinHandle<T>,
@@ -218,6 +228,21 @@ impl<T> ScopedJoinHandle<'_, T> {
     /// ```
     pub fn handle(&self) -> Handle {
         self.handle.handle()
+    }
+}
+
+impl<T> Future for ScopedJoinHandle<'_, T> {
+    type Output = Result<T, JoinError>;
+
+    /// As that of a [`JoinHandle`]: ready when the child has ended. The scope waits for the child
+    /// whether or not anybody polls.
+    ///
+    /// # Panics
+    ///
+    /// When polled again after it was ready.
+    #[track_caller]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.handle).poll(context)
     }
 }
 
