@@ -5,11 +5,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-use crate::task::{JoinError, JoinHandle};
+use crate::task::{Handle, JoinError, JoinHandle};
 
 /// A set of coroutines that are joined in the order in which they end; after tokio's.
 ///
-/// Dropping the set cancels what is still in it, without waiting.
+/// Dropping the set cancels what is still in it, without waiting. It drops the values of members that
+/// have ended, and a panic in the `Drop` of one of them is the caller's, when the others are cancelled
+/// and dropped as well; a second such panic aborts the process, as in a `Vec`.
 ///
 /// # Examples
 ///
@@ -108,7 +110,8 @@ impl<T: Send + 'static> JoinSet<T> {
         JoinSet { members: Vec::new(), free: Vec::new(), ended: Arc::default() }
     }
 
-    /// Starts a coroutine, as [`go`](crate::go), and adds it to the set.
+    /// Starts a coroutine, as [`go`](crate::go), and adds it to the set. The handle is for whoever
+    /// wants to cancel or unpark this one member.
     ///
     /// # Panics
     ///
@@ -120,10 +123,17 @@ impl<T: Send + 'static> JoinSet<T> {
     /// let mut set = coro::JoinSet::new();
     /// set.spawn(|| 42);
     /// assert_eq!(set.join_next().unwrap().unwrap(), 42);
+    ///
+    /// let parked = set.spawn(|| loop { coro::park() });
+    /// parked.cancel();
+    /// assert!(set.join_next().unwrap().unwrap_err().is_cancelled());
     /// ```
     #[track_caller]
-    pub fn spawn(&mut self, f: impl FnOnce() -> T + Send + 'static) {
-        self.insert(crate::go(f));
+    pub fn spawn(&mut self, f: impl FnOnce() -> T + Send + 'static) -> Handle {
+        let member = crate::go(f);
+        let handle = member.handle();
+        self.insert(member);
+        handle
     }
 
     /// Adds a coroutine that was started elsewhere.

@@ -434,7 +434,9 @@ fn runtime_shutdown_of_every_kind_of_wait() {
         || coro::scope(|s| drop(s.go(park_forever).join())),
         || {
             let mut set = JoinSet::new();
-            (0..3).for_each(|_| set.spawn(park_forever));
+            for _ in 0..3 {
+                set.spawn(park_forever);
+            }
             set.join_next();
         },
         || {

@@ -6,9 +6,10 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::any::Any;
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, panic_any};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicIsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -842,4 +843,30 @@ fn task_join_error_as_an_io_error() {
     let elapsed = io::Error::from(coro::Elapsed);
     assert_eq!(elapsed.kind(), io::ErrorKind::TimedOut);
     assert!(elapsed.get_ref().unwrap().is::<coro::Elapsed>());
+}
+
+/// As std's threads and their handles.
+#[test]
+fn task_handles_pass_unwinding_and_compare() {
+    fn check<T: UnwindSafe + RefUnwindSafe>() {}
+    check::<Handle>();
+    check::<Runtime>();
+    check::<JoinHandle<RefCell<u8>>>();
+    check::<coro::ScopedJoinHandle<'_, RefCell<u8>>>();
+    let _watchdog = common::watchdog();
+    let (one, other) = (coro::go(coro::park), coro::go(coro::park));
+    let set: HashSet<_> = [one.handle(), other.handle(), one.handle()].into_iter().collect();
+    assert_eq!(set.len(), 2);
+    assert!(set.contains(&other.handle()) && one.handle() != other.handle());
+    // By the identity that it was started with, whatever becomes of that.
+    let renewed = coro::go(|| {
+        let before = coro::current().unwrap();
+        tls::unload();
+        before == coro::current().unwrap()
+    });
+    assert!(renewed.join().unwrap());
+    for parked in [one, other] {
+        parked.cancel();
+        common::assert_cancelled(parked.join());
+    }
 }

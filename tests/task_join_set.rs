@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::future::pending;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
@@ -601,5 +602,59 @@ fn task_join_set_whose_owner_is_cancelled() {
         owner.cancel();
         assert_eq!(owner.join().unwrap(), 20);
         assert_eq!(dropped.get(), 20);
+    });
+}
+
+/// The handle that `spawn` gives is that of the member.
+#[test]
+fn task_join_set_cancels_one() {
+    let _watchdog = common::watchdog();
+    everywhere(|| {
+        let mut set = JoinSet::new();
+        let handles: Vec<_> = (0..5)
+            .map(|i| {
+                set.spawn(move || {
+                    coro::park();
+                    i
+                })
+            })
+            .collect();
+        handles[3].cancel();
+        assert!(set.join_next().unwrap().unwrap_err().is_cancelled());
+        assert!(handles[3].is_finished() && set.len() == 4);
+        handles.iter().for_each(coro::Handle::unpark);
+        let mut left: Vec<_> = drain(&mut set).into_iter().map(Result::unwrap).collect();
+        left.sort();
+        assert_eq!(left, [0, 1, 2, 4]);
+    });
+}
+
+/// A value of a member that has ended panics in its `Drop`: the panic is that of who drops the set, and
+/// the others are cancelled and dropped.
+#[test]
+fn task_join_set_dropped_with_a_value_that_panics() {
+    let _watchdog = common::watchdog();
+    quiet();
+    struct Panics;
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            planned("a value");
+        }
+    }
+    everywhere(|| {
+        let mut set = JoinSet::new();
+        let parked: Vec<_> = (0..2).map(|_| set.spawn(|| coro::wait(pending()))).collect();
+        let ended = set.spawn(|| Panics);
+        let more = set.spawn(|| coro::wait(pending()));
+        while !ended.is_finished() {
+            coro::yield_now();
+        }
+        let caught = catch_unwind(AssertUnwindSafe(|| drop(set))).unwrap_err();
+        assert!(is_planned(&*caught, "a value"));
+        for handle in parked.iter().chain([&more]) {
+            while !handle.is_finished() {
+                coro::yield_now();
+            }
+        }
     });
 }

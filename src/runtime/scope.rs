@@ -3,7 +3,9 @@
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::panic::{
+    AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind,
+};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -161,6 +163,10 @@ pub struct ScopedJoinHandle<'scope, T> {
     /// So that a panic that it takes is taken before the scope ends.
     scope: PhantomData<&'scope Children>,
 }
+
+// As for `JoinHandle`; the scope's count is changed in single steps.
+impl<T> UnwindSafe for ScopedJoinHandle<'_, T> {}
+impl<T> RefUnwindSafe for ScopedJoinHandle<'_, T> {}
 
 impl<T> ScopedJoinHandle<'_, T> {
     /// As [`JoinHandle::join`].

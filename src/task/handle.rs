@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::future::Future;
+use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
@@ -20,7 +22,10 @@ use crate::record;
 
 /// The right to wait for a coroutine and to take its value, as [`std::thread::JoinHandle`].
 ///
-/// Dropping the handle detaches the coroutine: it goes on, and its value is dropped when it ends.
+/// Dropping the handle detaches the coroutine: it goes on, and its value is dropped when it ends; a
+/// panic in that `Drop` is then reported by the panic hook. Where the coroutine has ended already, the
+/// value is dropped by whoever drops the handle, and a panic in its `Drop` is theirs.
+///
 /// The handle is also a [`Future`] of what [`join`](JoinHandle::join) returns.
 ///
 /// # Examples
@@ -42,6 +47,10 @@ unsafe impl<T: Send> Send for JoinHandle<T> {}
 unsafe impl<T: Send> Sync for JoinHandle<T> {}
 
 impl<T> Unpin for JoinHandle<T> {}
+
+// What is shared is a state word, which no panic can leave half changed, and the value is given away.
+impl<T> UnwindSafe for JoinHandle<T> {}
+impl<T> RefUnwindSafe for JoinHandle<T> {}
 
 impl<T> JoinHandle<T> {
     pub(super) fn new(task: TaskRef) -> JoinHandle<T> {
@@ -381,6 +390,35 @@ impl<T> fmt::Debug for JoinHandle<T> {
 #[derive(Clone)]
 pub struct Handle {
     task: TaskRef,
+}
+
+// As for `JoinHandle`; there is no value.
+impl UnwindSafe for Handle {}
+impl RefUnwindSafe for Handle {}
+
+/// Handles are equal when they are of the same coroutine.
+///
+/// # Examples
+///
+/// ```
+/// let (one, other) = (coro::go(coro::park), coro::go(coro::park));
+/// assert_eq!(one.handle(), one.handle());
+/// assert_ne!(one.handle(), other.handle());
+/// # one.cancel();
+/// # other.cancel();
+/// ```
+impl PartialEq for Handle {
+    fn eq(&self, other: &Handle) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl Eq for Handle {}
+
+impl Hash for Handle {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id().hash(state);
+    }
 }
 
 impl Handle {
