@@ -670,7 +670,7 @@ fn task_scope_handle_polled_takes_the_panic() {
     everywhere(|| {
         coro::scope(|s| {
             let child = s.go(|| planned("a child"));
-            let error: Result<(), _> = coro::wait(async { child.await });
+            let error: Result<(), _> = coro::wait(child);
             assert!(is_planned(&*error.unwrap_err().into_panic(), "a child"));
         });
         let caught = catch_unwind(|| {

@@ -437,3 +437,59 @@ fn tls_id_at_follows_unload() {
     assert_ne!(first, second);
     assert_eq!(inspect::id_at(address), Some(second), "the last one that was there");
 }
+
+/// What a scope that is inherited covers comes back as it was, private or inheritable, whatever
+/// happens inside; and heirs see what is there at their time (CASES 32).
+#[test]
+fn tls_scope_inheritable_restores_whatever_happens() {
+    let _watchdog = watchdog();
+    quiet();
+    fn here() -> Option<u32> {
+        tls::get::<u32>("key").map(|value| *value)
+    }
+    fn inherited() -> Option<u32> {
+        thread::spawn(tls::inherit(here)).join().unwrap()
+    }
+    let acts: [fn(); 8] = [
+        || (),
+        || tls::set("key", 30u32),
+        || tls::set_inheritable("key", 31u32),
+        || assert!(tls::del("key")),
+        || assert_eq!(tls::take::<u32>("key"), Some(10)),
+        tls::reset,
+        tls::unload,
+        || planned("in the scope"),
+    ];
+    let before: [fn(); 3] = [|| (), || tls::set("key", 1u32), || tls::set_inheritable("key", 2u32)];
+    on_workers(|runtime, _| {
+        for (before, act) in before.iter().flat_map(|before| acts.map(|act| (*before, act))) {
+            let rounds = runtime.go(move || {
+                before();
+                let then = (here(), inherited());
+                let outcome = catch_unwind(|| {
+                    tls::scope_inheritable("key", 10u32, || {
+                        assert_eq!((here(), inherited()), (Some(10), Some(10)));
+                        tls::scope("key", 20u32, || {
+                            assert_eq!((here(), inherited()), (Some(20), None));
+                            tls::scope_inheritable("key", 21u32, || {
+                                assert_eq!(inherited(), Some(21));
+                            });
+                        });
+                        assert_eq!((here(), inherited()), (Some(10), Some(10)));
+                        assert_eq!(
+                            coro::go(here).join().unwrap(),
+                            None,
+                            "plain go inherits nothing"
+                        );
+                        act();
+                    });
+                });
+                if let Err(payload) = outcome {
+                    assert!(is_planned(&*payload, "in the scope"));
+                }
+                assert_eq!((here(), inherited()), then);
+            });
+            rounds.join().unwrap();
+        }
+    });
+}

@@ -9,9 +9,9 @@
 
 use std::hash::Hash;
 
-use super::Locals;
 use super::name::Keyed;
 use super::node::{Node, Ref, VTable};
+use super::{Locals, Shadow};
 
 /// A cloned pair of key and value on its way to another coroutine.
 pub(crate) trait Bequest: Send {
@@ -62,6 +62,15 @@ impl Locals {
         V: Clone + Send + 'static,
     {
         self.store(Keyed(key), value, Node::<Keyed<K>, V>::INHERITABLE);
+    }
+
+    /// As `swap_in`, and snapshots that are taken meanwhile hold a clone.
+    pub(crate) fn swap_in_inheritable<K, V>(&self, key: K, value: V) -> Shadow
+    where
+        K: Hash + Eq + Clone + Send + 'static,
+        V: Clone + Send + 'static,
+    {
+        self.cover(Keyed(key), value, Node::<Keyed<K>, V>::INHERITABLE)
     }
 
     /// Clones of all inheritable values that are stored now, oldest first.

@@ -38,7 +38,8 @@ pub fn set_inheritable<K: Key + Clone + Send, V: Clone + Send + 'static>(key: K,
 /// and when the wrapped function is called, whatever the coroutine or thread, and are inheritable
 /// there in turn. Whoever drops the function uncalled drops the clones.
 ///
-/// A value that a [`scope`](super::scope()) hides is not inherited.
+/// A value that a [`scope`](super::scope()) hides is not inherited, and one that is set by
+/// [`scope_inheritable`](super::scope_inheritable) is.
 ///
 /// # Panics
 ///

@@ -31,7 +31,10 @@
 //! # Keys
 //!
 //! A key is anything that is `Hash + Eq + 'static`, and two keys are equal when their types and their
-//! values are. So `1u32` and `1u64` are two keys, and a private type makes private keys:
+//! values are. So `1u32` and `1u64` are two keys, and a private type makes private keys.
+//! Unlike a `HashMap`, which finds a `String` by a `&str`, this takes them for two keys: what is stored
+//! under a `String` is found by an equal `String`, and where the name is known beforehand a
+//! `&'static str` is the better key.
 //!
 //! ```
 //! use coro::tls;
@@ -42,6 +45,10 @@
 //! tls::set(Mine(1), "one");
 //! assert!(tls::get::<&str>(1u32).is_none());
 //! assert_eq!(*tls::get::<&str>(Mine(1)).unwrap(), "one");
+//!
+//! tls::set(String::from("word"), 2);
+//! assert!(tls::get::<i32>("word").is_none());
+//! assert_eq!(*tls::get::<i32>("word".to_owned()).unwrap(), 2);
 //! ```
 //!
 //! # The end of a coroutine
@@ -79,7 +86,7 @@ use std::hash::Hash;
 pub use data::Data;
 pub use inherit::{inherit, set_inheritable};
 pub use local::{AccessError, LocalKey};
-pub use scope::scope;
+pub use scope::{scope, scope_inheritable};
 
 pub use crate::id::Id;
 use crate::locals::{Keyed, Locals};

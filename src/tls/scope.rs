@@ -4,7 +4,7 @@ use std::any::Any;
 use std::marker::PhantomData;
 
 use super::{Key, storing};
-use crate::locals::{Keyed, Removed, Shadow, quietly};
+use crate::locals::{Keyed, Locals, Removed, Shadow, quietly};
 use crate::record::{self, Record};
 
 /// Runs `f` with `value` stored under `key`, and afterwards restores what was stored there before.
@@ -38,8 +38,44 @@ use crate::record::{self, Record};
 /// assert_eq!(user(), "nobody");
 /// ```
 pub fn scope<R>(key: impl Key, value: impl Any, f: impl FnOnce() -> R) -> R {
+    within(key, |locals, key| locals.swap_in(Keyed(key), value), f)
+}
+
+/// As [`scope`], and coroutines that are started through [`inherit`](super::inherit) within `f` get a
+/// clone of the value, which is theirs and stays when the scope ends.
+///
+/// # Panics
+///
+/// As [`scope`].
+///
+/// # Examples
+///
+/// ```
+/// use coro::tls;
+///
+/// fn user() -> Option<&'static str> {
+///     tls::get("user").map(|name| *name)
+/// }
+///
+/// tls::scope_inheritable("user", "Ada", || {
+///     assert_eq!(coro::go(tls::inherit(user)).join().unwrap(), Some("Ada"));
+///     assert_eq!(coro::go(user).join().unwrap(), None);
+/// });
+/// assert_eq!(coro::go(tls::inherit(user)).join().unwrap(), None);
+/// ```
+pub fn scope_inheritable<R>(
+    key: impl Key + Clone + Send,
+    value: impl Any + Clone + Send,
+    f: impl FnOnce() -> R,
+) -> R {
+    within(key, |locals, key| locals.swap_in_inheritable(key, value), f)
+}
+
+/// Runs `f` in the scope that `enter` opens for `key`.
+fn within<K: Key, R>(key: K, enter: impl FnOnce(&Locals, K) -> Shadow, f: impl FnOnce() -> R) -> R {
     record::with(|record| {
-        let mut scope = Scope::enter(record, key, value);
+        let shadow = storing(record, |locals| enter(locals, key));
+        let mut scope = Scope { record, shadow: Some(shadow), key: PhantomData::<K> };
         let result = f();
         drop(scope.leave());
         result
@@ -54,12 +90,7 @@ struct Scope<'a, K: Key> {
     key: PhantomData<K>,
 }
 
-impl<'a, K: Key> Scope<'a, K> {
-    fn enter(record: &'a Record, key: K, value: impl Any) -> Self {
-        let shadow = storing(record, |locals| locals.swap_in(Keyed(key), value));
-        Scope { record, shadow: Some(shadow), key: PhantomData }
-    }
-
+impl<K: Key> Scope<'_, K> {
     /// Restores what was stored before, and gives back what no longer is, for the caller to drop.
     fn leave(&mut self) -> Option<Removed> {
         let shadow = self.shadow.take()?;
