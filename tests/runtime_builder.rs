@@ -32,6 +32,8 @@ fn runtime_builder_refuses_what_is_out_of_range() {
     for size in [0, (64 << 20) + 1, usize::MAX] {
         assert_invalid(Runtime::builder().workers(1).stack_size(size).build(), "64 MiB");
         assert_invalid(Builder::new().stack_size(size).spawn(|| ()), "64 MiB");
+        let runtime = common::runtime(1);
+        assert_invalid(Builder::new().stack_size(size).spawn_on(&runtime, || ()), "64 MiB");
     }
     assert_invalid(Runtime::builder().thread_name("a\0b").build(), "NUL");
     // A refusal comes before anything is made.
@@ -119,6 +121,15 @@ fn runtime_go_stays_on_its_runtime() {
     }
     // Elsewhere it is the default one, and a runtime can be told from outside of it.
     assert!(coro::go(thread_name).join().unwrap().starts_with("coro-"));
+    let named = |runtime: &Runtime| Builder::new().name("named").spawn_on(runtime, thread_name);
+    assert!(named(&left).unwrap().join().unwrap().starts_with("left-"));
+    let (told, tells) = mpsc::channel();
+    left.go({
+        let inner = make("inner");
+        move || told.send((named(&inner).unwrap().join().unwrap(), thread_name())).unwrap()
+    });
+    let (inner, outer) = tells.recv().unwrap();
+    assert!(inner.starts_with("inner-") && outer.starts_with("left-"), "{inner} {outer}");
     let across = left.go(move || right.go(thread_name).join().unwrap()).join().unwrap();
     assert!(across.starts_with("right-"), "{across}");
 }

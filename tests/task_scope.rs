@@ -6,6 +6,7 @@ mod common;
 
 use std::cell::RefCell;
 use std::future::Future;
+use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -16,7 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use coro::raw::{Coroutine, State};
-use coro::{Elapsed, JoinError, Runtime, Scope};
+use coro::{Builder, Elapsed, JoinError, Runtime, Scope};
 
 use common::{Counter, Gate, is_planned, message, planned, quiet};
 
@@ -687,6 +688,34 @@ fn task_scope_handle_polled_takes_the_panic() {
                 );
                 gate.open();
             });
+        });
+        assert_eq!(message(&*caught.unwrap_err()), CHILD_PANICKED);
+    });
+}
+
+/// What `Builder` starts in a scope is a child like any other: it borrows, it is waited for, its panic
+/// is the scope's. One that is refused is no child, or the scope would wait for ever.
+#[test]
+fn task_scope_children_of_a_builder() {
+    let _watchdog = common::watchdog();
+    quiet();
+    everywhere(|| {
+        let (gate, mut ended) = (Gate::default(), false);
+        let name = coro::scope(|s| {
+            let refused = Builder::new().stack_size(0).spawn_scoped(s, || ());
+            assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+            let named = Builder::new().name("named").stack_size(1 << 20);
+            let child = named.spawn_scoped(s, || {
+                gate.pass();
+                ended = true;
+                assert!(coro::inspect::stack_bounds().unwrap().len() > 900 << 10);
+            });
+            gate.open();
+            child.unwrap().handle().name().map(str::to_owned)
+        });
+        assert_eq!((name.as_deref(), ended), (Some("named"), true));
+        let caught = catch_unwind(|| {
+            coro::scope(|s| drop(Builder::new().spawn_scoped(s, || planned("a child")).unwrap()));
         });
         assert_eq!(message(&*caught.unwrap_err()), CHILD_PANICKED);
     });

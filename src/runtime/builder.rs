@@ -1,11 +1,11 @@
 //! Starting one coroutine with more to say than [`go`](crate::go).
 
 use std::io;
-use std::panic::Location;
 
-use super::{Worker, default_runtime};
+use super::shared::Shared;
+use super::{Runtime, Scope, ScopedJoinHandle, Worker, default_runtime};
 use crate::stack::{self, Class};
-use crate::task::{Free, JoinHandle, Options};
+use crate::task::{Free, JoinHandle, Options, Parent};
 
 /// Starts a coroutine with a name or a stack of its own size, and gives an error where
 /// [`go`](crate::go) panics.
@@ -102,19 +102,112 @@ impl Builder {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let location = Location::caller();
+        // SAFETY: `f` is 'static, and nobody's child.
+        unsafe { self.start(None, f, || Free) }
+    }
+
+    /// As [`spawn`](Builder::spawn), on this runtime; as [`Runtime::go`].
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Builder::spawn), but for what is said of the default runtime.
+    ///
+    /// # Panics
+    ///
+    /// In a process that was forked from one that uses coroutines.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = coro::Runtime::builder().workers(1).build()?;
+    /// let named = coro::Builder::new().name("accept").stack_size(1 << 20);
+    /// assert_eq!(named.spawn_on(&runtime, || 42)?.join().unwrap(), 42);
+    /// # std::io::Result::Ok(())
+    /// ```
+    #[track_caller]
+    pub fn spawn_on<F, T>(self, runtime: &Runtime, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        // SAFETY: `f` is 'static, and nobody's child.
+        unsafe { self.start(Some(runtime), f, || Free) }
+    }
+
+    /// As [`spawn`](Builder::spawn), as a child of a [`scope`](crate::scope()); as [`Scope::go`].
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Builder::spawn).
+    ///
+    /// # Panics
+    ///
+    /// As [`spawn`](Builder::spawn).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let words = vec!["to", "be"];
+    /// let deep = coro::Builder::new().stack_size(1 << 20);
+    /// let count = coro::scope(|s| deep.spawn_scoped(s, || words.len()).unwrap().join().unwrap());
+    /// assert_eq!(count, 2);
+    /// ```
+    ///
+    /// What does not outlive the scope cannot be borrowed:
+    ///
+    /// ```compile_fail,E0373
+    /// coro::scope(|s| {
+    ///     let inside = 1;
+    ///     coro::Builder::new().spawn_scoped(s, || println!("{inside}")).unwrap();
+    /// });
+    /// ```
+    #[track_caller]
+    pub fn spawn_scoped<'scope, F, T>(
+        self,
+        scope: &'scope Scope<'scope, '_>,
+        f: F,
+    ) -> io::Result<ScopedJoinHandle<'scope, T>>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        // SAFETY: T8, the child is counted, so the scope, and with it what `f` borrows, outlives it.
+        let handle = unsafe { self.start(None, f, || scope.adopt())? };
+        Ok(ScopedJoinHandle::new(handle))
+    }
+
+    /// Starts the coroutine on `runtime`; without one, on the caller's, or else on the default one.
+    ///
+    /// # Safety
+    ///
+    /// As [`Shared::start`].
+    #[track_caller]
+    unsafe fn start<F, T, P>(
+        self,
+        runtime: Option<&Runtime>,
+        f: F,
+        parent: impl FnOnce() -> P,
+    ) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+        P: Parent,
+    {
         let class = self.stack_size.map(Class::for_size).transpose()?;
-        let shared = match Worker::here() {
-            Some(worker) => &**worker.shared(),
-            None => &*default_runtime()?.shared,
+        let shared: &Shared = match (runtime, Worker::here()) {
+            (Some(runtime), _) => &runtime.shared,
+            (None, Some(worker)) => worker.shared(),
+            (None, None) => &default_runtime()?.shared,
         };
         if let Some(class) = class {
             // So the task will get one, sooner or later.
             stack::provide(class)?;
         }
-        let name = self.name.map(|name| Box::new(name.into_boxed_str()));
-        let options = Options { name, class: class.unwrap_or(shared.class), location };
-        // SAFETY: `f` is 'static.
-        Ok(unsafe { shared.start(f, || Free, options) })
+        let options = Options {
+            name: self.name.map(|name| Box::new(name.into_boxed_str())),
+            ..Options::plain(class.unwrap_or(shared.class))
+        };
+        // SAFETY: the caller's word.
+        Ok(unsafe { shared.start(f, parent, options) })
     }
 }

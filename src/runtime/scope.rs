@@ -118,18 +118,14 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
-        let children = &self.children;
         // SAFETY: T8, the child is counted, so the scope, and with it what `f` borrows, outlives it.
-        let handle = unsafe { spawn_here(f, || children.adopt()) };
-        ScopedJoinHandle { handle, scope: PhantomData }
+        ScopedJoinHandle::new(unsafe { spawn_here(f, || self.adopt()) })
     }
-}
 
-impl Children {
     /// Counts a child, which takes the address along.
-    fn adopt(&self) -> Child {
-        self.add();
-        Child(self)
+    pub(super) fn adopt(&self) -> Child {
+        self.children.add();
+        Child(&raw const self.children)
     }
 }
 
@@ -169,6 +165,10 @@ impl<T> UnwindSafe for ScopedJoinHandle<'_, T> {}
 impl<T> RefUnwindSafe for ScopedJoinHandle<'_, T> {}
 
 impl<T> ScopedJoinHandle<'_, T> {
+    pub(super) fn new(handle: JoinHandle<T>) -> Self {
+        ScopedJoinHandle { handle, scope: PhantomData }
+    }
+
     /// As [`JoinHandle::join`].
     ///
     /// # Errors
