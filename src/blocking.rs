@@ -67,8 +67,9 @@ impl<F: FnOnce() -> T + Send, T: Send> Errand<F, T> {
 /// The threads are the library's own, as many as there are calls at the same time. They are made when they
 /// are needed and end when they are idle for a second. There are up to 500, or as many as
 /// `BLOCKING_MAX_THREADS` says, 1 to 10,000; what is called beyond that, or where the system grants no
-/// more threads, waits its turn, first come, first served. [`tls`](crate::tls) inside of `f` is that of
-/// the other thread.
+/// more threads, waits its turn, first come, first served. Inside of `f`, [`tls`](crate::tls) is that of
+/// the other thread, which is none of a runtime's: [`go`](crate::go), [`Builder`](crate::Builder) and
+/// [`scope`](crate::scope()) start coroutines on the default runtime there.
 ///
 /// What `f` borrows stays borrowed until `f` has returned. So neither cancelling the coroutine nor a
 /// [`timeout`](crate::timeout) cuts this short; both take effect at the next suspension.
@@ -89,6 +90,18 @@ impl<F: FnOnce() -> T + Send, T: Send> Errand<F, T> {
 /// })
 /// .join()
 /// .unwrap();
+/// ```
+///
+/// What is `Send` and not `Sync`, such as a receiver, is lent by a mutable reference:
+///
+/// ```
+/// let (sender, mut receiver) = std::sync::mpsc::channel();
+/// let received = coro::go(move || {
+///     let receiver = &mut receiver;
+///     coro::blocking(move || receiver.recv())
+/// });
+/// sender.send(42).unwrap();
+/// assert_eq!(received.join().unwrap(), Ok(42));
 /// ```
 pub fn blocking<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     if current_task().is_none() {

@@ -284,8 +284,11 @@ where
 impl<In: 'static, Yield: 'static, Ret: 'static> Coroutine<In, Yield, Ret> {
     /// Makes a coroutine that will run `f` on a stack of its own.
     ///
-    /// `stack_size` is in bytes and is rounded up to a power of two from 16 KiB to 64 MiB. The
-    /// guard and the hidden record come out of it: up to 20 KiB.
+    /// `stack_size` is in bytes and is rounded up to a power of two from 16 KiB to 64 MiB.
+    ///
+    /// The guard, the hidden record and a colour come out of it, up to 20 KiB: of 16 KiB some 7 to 11
+    /// are left for frames, of 32 KiB 19 to 23, from 64 KiB on all but 20. A panic whose backtrace is
+    /// printed (`RUST_BACKTRACE=1`) needs more than 32 KiB have.
     ///
     /// # Errors
     ///

@@ -333,3 +333,42 @@ fn runtime_metrics_count_exactly() {
     assert_eq!((metrics.live, metrics.stacks_in_use), (0, 0));
     assert!(metrics.stacks_pooled > 0, "stacks are kept for the next");
 }
+
+/// What `Builder::stack_size` says of small stacks.
+#[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer's frames are larger")]
+fn runtime_builder_small_stacks_leave_what_is_said() {
+    let _watchdog = common::watchdog();
+    const TEST: &str = "runtime_builder_small_stacks_leave_what_is_said";
+    if common::is_child("backtrace") {
+        let panics = Builder::new().stack_size(64 << 10).spawn(|| panic!("with a backtrace"));
+        assert!(panics.unwrap().join().unwrap_err().is_panic());
+        return;
+    }
+    let output = common::child_command(TEST, "backtrace").env("RUST_BACKTRACE", "1").output();
+    assert!(output.as_ref().unwrap().status.success(), "{output:?}");
+    for (size, left) in [(16, 7..12), (32, 19..24), (64, 43..49)] {
+        let measure = || {
+            let here = 0u8;
+            (&raw const here).addr() - inspect::stack_bounds().unwrap().start
+        };
+        // As many as there are colours, all at once.
+        let (arrived, gate) = (Counter::default(), Gate::default());
+        let spawn = || {
+            let (arrived, gate) = (arrived.clone(), gate.clone());
+            let wait = move || {
+                arrived.add();
+                gate.pass();
+                measure()
+            };
+            Builder::new().stack_size(size << 10).spawn(wait).unwrap()
+        };
+        let tasks: Vec<_> = (0..16).map(|_| spawn()).collect();
+        arrived.wait_for(16);
+        gate.open();
+        for task in tasks {
+            let bytes = task.join().unwrap();
+            assert!(left.contains(&(bytes >> 10)), "{size} KiB: {bytes}");
+        }
+    }
+}

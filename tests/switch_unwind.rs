@@ -10,7 +10,8 @@ mod common;
 mod unwinding;
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
+use std::fmt;
+use std::panic::{self, AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread::panicking;
@@ -18,9 +19,9 @@ use std::time::Duration;
 
 use coro::inspect::{ExitTarget, exit_target};
 use coro::raw::{Coroutine, State, Yielder};
-use coro::{JoinError, tls};
+use coro::{JoinError, JoinHandle, tls};
 
-use common::{Counter, in_child, is_child, is_planned, planned, quiet, watchdog};
+use common::{Counter, Gate, in_child, is_child, is_planned, planned, quiet, watchdog};
 use unwinding::{Unwinding, Why};
 
 const STACK: usize = 256 << 10;
@@ -472,4 +473,79 @@ fn switch_a_panic_poisons_the_locks_it_holds() {
     });
     let _: Result<(), _> = task.join();
     assert!(lock.is_poisoned());
+}
+
+/// std knows one panic hook at a time on a thread. While one coroutine is suspended in it, by the hook
+/// itself or by what it shows, a neighbour's panic is to std one inside the hook (CASES 9).
+#[test]
+fn switch_a_panic_hook_that_suspends_aborts_at_a_neighbours_panic() {
+    const TEST: &str = "switch_a_panic_hook_that_suspends_aborts_at_a_neighbours_panic";
+    struct Suspends;
+    impl fmt::Display for Suspends {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            coro::yield_now();
+            f.write_str("it suspended")
+        }
+    }
+    let _watchdog = watchdog();
+    for case in ["hook", "display"] {
+        if common::is_child(case) {
+            if case == "hook" {
+                panic::set_hook(Box::new(|_| coro::yield_now()));
+            }
+            let runtime = common::runtime(1);
+            let arrived = Counter::default();
+            let both_panic = || {
+                let arrived = arrived.clone();
+                move || {
+                    arrived.add();
+                    while arrived.get() < 2 {
+                        coro::yield_now();
+                    }
+                    panic!("{Suspends}");
+                }
+            };
+            let panicking: Vec<_> = (0..2).map(|_| runtime.go(both_panic())).collect();
+            panicking.into_iter().for_each(|one: JoinHandle<()>| drop(one.join()));
+            return;
+        }
+        if common::child_case().is_none() {
+            let output = common::child(TEST, case);
+            let stderr = common::stderr(&output);
+            assert_eq!(common::signal(&output), Some(libc::SIGABRT), "{case}: {stderr}");
+            assert!(stderr.contains("panicked while processing panic"), "{case}: {stderr}");
+        }
+    }
+}
+
+/// Who waits for it by blocking would hold the worker that the holder needs. A lock that is a future,
+/// as one made of a channel here, lets the worker go on.
+#[test]
+fn switch_a_lock_held_over_a_suspension_stays_locked() {
+    let _watchdog = watchdog();
+    let runtime = common::runtime(1);
+    let lock = Arc::new(Mutex::new(()));
+    let (release, released) = futures_channel::oneshot::channel::<()>();
+    let locked = Gate::default();
+    let holder = runtime.go({
+        let (lock, locked) = (Arc::clone(&lock), locked.clone());
+        move || {
+            let guard = lock.lock().unwrap();
+            locked.open();
+            coro::park();
+            drop(guard);
+            release.send(()).unwrap();
+        }
+    });
+    let handle = holder.handle();
+    let waits = runtime.go(move || {
+        locked.pass();
+        handle.unpark();
+        // However often it looks: the holder goes on when we suspend.
+        assert!((0..1000).all(|_| lock.try_lock().is_err()));
+        coro::wait(released).unwrap();
+        drop(lock.try_lock().unwrap());
+    });
+    waits.join().unwrap();
+    holder.join().unwrap();
 }

@@ -63,7 +63,11 @@ impl Builder {
     }
 
     /// The size of the coroutine's stack in bytes, rounded up to a power of two from 16 KiB to
-    /// 64 MiB. The guard and the hidden record come out of it: up to 20 KiB.
+    /// 64 MiB.
+    ///
+    /// The guard, the hidden record and a colour come out of it, up to 20 KiB: of 16 KiB some 7 to 11
+    /// are left for frames, of 32 KiB 19 to 23, from 64 KiB on all but 20. A panic whose backtrace is
+    /// printed (`RUST_BACKTRACE=1`) needs more than 32 KiB have.
     ///
     /// # Examples
     ///
@@ -76,7 +80,8 @@ impl Builder {
         self
     }
 
-    /// Starts the coroutine; otherwise as [`go`](crate::go).
+    /// Starts the coroutine; otherwise as [`go`](crate::go), on the caller's runtime or, outside of a
+    /// coroutine and inside of [`blocking`](crate::blocking()), on the default one.
     ///
     /// # Errors
     ///

@@ -34,7 +34,8 @@ static SPAWNED_OUTSIDE: AtomicU64 = AtomicU64::new(0);
 ///
 /// Called in a coroutine, it starts the new one on the same [`Runtime`]; called elsewhere, on the
 /// default one, which lives as long as the process and has as many workers as the process may use
-/// CPUs, or as `CORO_WORKERS` says.
+/// CPUs, or as `CORO_WORKERS` says. The function of [`blocking`](crate::blocking()) runs elsewhere: what it
+/// starts goes to the default runtime.
 ///
 /// The coroutine runs in parallel with its caller, on whichever worker takes it first, and stays on
 /// that worker: what it holds on its stack need not be `Send`. What it captures and what it returns

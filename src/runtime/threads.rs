@@ -362,7 +362,8 @@ impl RuntimeBuilder {
     }
 
     /// The size of the coroutines' stacks in bytes, rounded up to a power of two from 16 KiB to
-    /// 64 MiB; otherwise 256 KiB. The guard and the hidden record come out of it: up to 20 KiB.
+    /// 64 MiB; otherwise 256 KiB. What comes out of it is told at
+    /// [`Builder::stack_size`](crate::Builder::stack_size).
     ///
     /// # Examples
     ///
@@ -376,7 +377,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// The name of the worker threads, to which their number is appended; otherwise `coro`.
+    /// The name of the worker threads, to which a hyphen and their number are appended: `crunch-0`;
+    /// otherwise `coro`.
     ///
     /// # Examples
     ///
