@@ -14,6 +14,7 @@ mod common;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::os::fd::FromRawFd;
+use std::panic::catch_unwind;
 use std::process::{Output, exit};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -566,6 +567,42 @@ fn fault_who_waits_for_a_stack_ends_with_the_runtime() {
         first.into_iter().for_each(|one| common::assert_cancelled(one.join()));
         waiting.into_iter().for_each(|one| common::assert_cancelled(one.join()));
     });
+}
+
+/// A shutdown that gives up those who hold the stacks drops those who wait for one.
+#[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
+fn fault_who_waits_for_a_stack_of_the_given_up_is_dropped() {
+    let test = "fault_who_waits_for_a_stack_of_the_given_up_is_dropped";
+    let output = in_child(test, ONE_WORKER, || {
+        limit_addresses();
+        let runtime = common::runtime(1);
+        let (up, release) = (Counter::default(), Counter::default());
+        let hold = {
+            let (up, release) = (up.clone(), release.clone());
+            move || {
+                up.add();
+                while release.get() == 0 {
+                    let _ = catch_unwind(coro::park);
+                }
+            }
+        };
+        let spawn = move || (0..2).map(|_| large(hold.clone())).collect::<Vec<_>>();
+        let held = runtime.go(spawn).join().unwrap();
+        up.wait_for(2);
+        let waiting = runtime.go(|| (0..2).map(|_| large(|| ())).collect::<Vec<_>>());
+        let waiting = waiting.join().unwrap();
+        // The worker has taken them up, and been refused, before it runs this.
+        runtime.go(|| ()).join().unwrap();
+        assert_eq!(runtime.shutdown_timeout(Duration::from_millis(1)), 2);
+        waiting.into_iter().for_each(|one| common::assert_cancelled(one.join()));
+        release.add();
+        for one in held {
+            one.handle().unpark();
+            one.join().unwrap();
+        }
+    });
+    assert_success(&output);
 }
 
 /// What the kernel has refused it may grant later, though no stack has come free meanwhile.

@@ -75,17 +75,18 @@ impl Shared {
     /// Ends, as cancelled, what no worker has started, on the calling thread.
     pub(super) fn discard_fresh(&self) {
         self.discard_injected();
-        for _ in 0..self.refused.len() {
-            if let Some(task) = self.refused.pop_any() {
-                task.discard();
-            }
-        }
         for stealer in &self.stealers {
             // As many as there are: whoever holds this worker may spawn as fast as we discard.
             for _ in 0..stealer.len() {
                 if let Some(task) = retry(|| stealer.steal()) {
                     task.discard();
                 }
+            }
+        }
+        // Last, for it is from the others that they come here.
+        for _ in 0..self.refused.len() {
+            if let Some(task) = self.refused.pop_any() {
+                task.discard();
             }
         }
     }
