@@ -7,13 +7,13 @@
 //! lock, and a thread ends only when the queue is empty.
 
 use std::collections::VecDeque;
-use std::env;
 use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::task::Waker;
 use std::thread;
 use std::time::Duration;
 
+use crate::environment::variable;
 use crate::report;
 use crate::task::{end_forked, is_forked};
 
@@ -139,16 +139,10 @@ fn report_refusal(error: &io::Error, threads: usize) {
 
 /// The most threads that there may be: `BLOCKING_MAX_THREADS`, or 500.
 fn limit() -> usize {
-    const NAME: &str = "BLOCKING_MAX_THREADS";
     static LIMIT: OnceLock<usize> = OnceLock::new();
-    *LIMIT.get_or_init(|| match env::var_os(NAME) {
-        None => DEFAULT_LIMIT,
-        Some(value) => value
-            .to_str()
-            .and_then(|value| value.parse().ok())
-            .filter(|n| (1..=HIGHEST_LIMIT).contains(n))
-            .unwrap_or_else(|| {
-                panic!("{NAME}={value:?}: expected a number from 1 to {HIGHEST_LIMIT}")
-            }),
+    *LIMIT.get_or_init(|| {
+        let expected = format_args!("a number from 1 to {HIGHEST_LIMIT}");
+        let parse = |value: &str| value.parse().ok().filter(|n| (1..=HIGHEST_LIMIT).contains(n));
+        variable("BLOCKING_MAX_THREADS", expected, parse).unwrap_or(DEFAULT_LIMIT)
     })
 }

@@ -305,8 +305,8 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         self.shutdown();
         if task::is_forked() {
-            // There is no such thread here that could be detached.
-            mem::forget(mem::take(&mut self.monitor));
+            // There are no such threads here that could be detached.
+            mem::forget((Arc::clone(&self.shared), mem::take(&mut self.monitor)));
         }
     }
 }
