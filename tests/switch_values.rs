@@ -204,9 +204,8 @@ fn switch_captures_of_64_kib() {
     assert_eq!(task.join().unwrap(), big(2).iter().map(|&byte| u64::from(byte)).sum());
 
     let captured = big(3);
-    // To return it a debug build moves it some times more.
-    let task = coro::Builder::new().stack_size(1 << 20).spawn(move || captured);
-    assert!(task.unwrap().join().unwrap() == big(3));
+    let task = coro::go(move || captured);
+    assert!(task.join().unwrap() == big(3));
 }
 
 #[test]

@@ -261,10 +261,9 @@ where
         Err(JoinError::Cancelled)
     } else {
         let run = || {
-            // SAFETY: T5, the content is the closure, and it is the task's.
-            let outcome = Ok(unsafe { content.cast::<F>().read() }());
-            // SAFETY: T5, the closure is gone and nobody reads the outcome yet.
-            unsafe { content.cast::<Outcome<T>>().write(outcome) };
+            // SAFETY: T5, the content is the closure, and it is the task's; then the closure is gone
+            // and nobody reads the outcome yet.
+            unsafe { content.cast::<Outcome<T>>().write(Ok(content.cast::<F>().read()())) };
         };
         catch_unwind(AssertUnwindSafe(run)).map_err(|payload| {
             match payload.downcast_ref::<Interruption>() {
@@ -280,16 +279,27 @@ where
     let droppable = needs_drop::<T>() || panicked;
     if let Err(error) = ended {
         // SAFETY: T5, as above.
-        unsafe { content.cast::<Outcome<T>>().write(Err(error)) };
+        unsafe { write_error::<T>(content.cast(), error) };
     }
     if droppable && !header.state.complete() {
-        // SAFETY: T5, there is no handle, so the outcome is ours.
-        let outcome = unsafe { content.cast::<Outcome<T>>().read() };
         let mut quiet = Quiet::default();
-        quiet.run(|| drop(outcome));
+        // SAFETY: T5, there is no handle, so the outcome is ours.
+        quiet.run(|| unsafe { content.cast::<Outcome<T>>().drop_in_place() });
         // The function is over, so there is nothing left that could be interrupted.
         mem::forget(quiet);
     }
+}
+
+/// Stores why there is no value. In `run` this would, in a debug build, take up as much of every
+/// task's stack as its value does.
+///
+/// # Safety
+///
+/// That of [`ptr::write`].
+#[cold]
+unsafe fn write_error<T>(outcome: *mut Outcome<T>, error: JoinError) {
+    // SAFETY: the caller's word.
+    unsafe { outcome.write(Err(error)) };
 }
 
 /// Frees a task's block.

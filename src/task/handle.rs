@@ -292,14 +292,17 @@ impl<T> Drop for JoinHandle<T> {
                 Detach::Detached => return,
                 // SAFETY: T1, the handle's reference is the last.
                 Detach::LastReference => return unsafe { free(task) },
-                // SAFETY: T5, COMPLETE is set, so the outcome is the handle's to drop.
-                Detach::OutcomeLeft => Some(unsafe { self.outcome().read() }),
+                Detach::OutcomeLeft => Some(self.outcome()),
             }
         };
         // SAFETY: the handle's reference, which is given up nowhere else.
         let _task = unsafe { TaskRef::from_raw(task) };
-        // While the reference is there to be given up: the outcome's destructor may panic.
-        drop(left);
+        if let Some(outcome) = left {
+            // Where it lies, because it may be large; and while the reference is there to be given up,
+            // because its destructor may panic.
+            // SAFETY: T5, COMPLETE is set, so the outcome is the handle's to drop.
+            unsafe { outcome.drop_in_place() };
+        }
     }
 }
 
