@@ -256,6 +256,16 @@ pub(crate) fn with<R>(f: impl FnOnce(&Record) -> R) -> R {
     }
 }
 
+/// The record of the running coroutine, or of the thread where there is none. As
+/// [`of_running`], for use by the code that asks, and not beyond.
+#[inline(always)]
+pub(crate) fn here<'a>() -> &'a Record {
+    of_running().unwrap_or_else(|| {
+        // SAFETY: R2, the record of a thread has no destructor and stays while the thread runs.
+        with_thread(|record| unsafe { &*std::ptr::from_ref(record) })
+    })
+}
+
 /// Runs `f` with the record of the thread, whatever stack we run on.
 pub(crate) fn with_thread<R>(f: impl FnOnce(&Record) -> R) -> R {
     THREAD.with(f)

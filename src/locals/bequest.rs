@@ -8,10 +8,11 @@
 //! brings another vtable, makes it private again.
 
 use std::hash::Hash;
+use std::marker::PhantomData;
 
+use super::Locals;
 use super::name::Keyed;
-use super::node::{Node, Ref, VTable};
-use super::{Locals, Shadow};
+use super::node::{Kind, Node, Ref};
 
 /// A cloned pair of key and value on its way to another coroutine.
 pub(crate) trait Bequest: Send {
@@ -30,16 +31,18 @@ where
     V: Clone + Send + 'static,
 {
     fn install(self: Box<Self>, heir: &Locals) {
-        heir.set_inheritable(self.key, self.value);
+        heir.store(Keyed(self.key), self.value, Kind::INHERITABLE);
     }
 }
 
-impl<K, V> Node<Keyed<K>, V>
+impl<K, V> Kind<Keyed<K>, V>
 where
     K: Hash + Eq + Clone + Send + 'static,
     V: Clone + Send + 'static,
 {
-    const INHERITABLE: &'static VTable = &Self::vtable(Some(bequeath::<K, V>));
+    /// Snapshots hold a clone of it.
+    pub(crate) const INHERITABLE: Self =
+        Kind { vtable: &Node::<Keyed<K>, V>::vtable(Some(bequeath::<K, V>)), types: PhantomData };
 }
 
 /// Clones name and value. User code runs, while `node` keeps both in place.
@@ -55,24 +58,6 @@ where
 }
 
 impl Locals {
-    /// As `set`, and later snapshots hold a clone.
-    pub(crate) fn set_inheritable<K, V>(&self, key: K, value: V)
-    where
-        K: Hash + Eq + Clone + Send + 'static,
-        V: Clone + Send + 'static,
-    {
-        self.store(Keyed(key), value, Node::<Keyed<K>, V>::INHERITABLE);
-    }
-
-    /// As `swap_in`, and snapshots that are taken meanwhile hold a clone.
-    pub(crate) fn swap_in_inheritable<K, V>(&self, key: K, value: V) -> Shadow
-    where
-        K: Hash + Eq + Clone + Send + 'static,
-        V: Clone + Send + 'static,
-    {
-        self.cover(Keyed(key), value, Node::<Keyed<K>, V>::INHERITABLE)
-    }
-
     /// Clones of all inheritable values that are stored now, oldest first.
     pub(crate) fn snapshot(&self) -> Vec<Box<dyn Bequest>> {
         // Nothing is cloned before all nodes are counted, so a `Clone` that stores or deletes

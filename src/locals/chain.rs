@@ -10,18 +10,18 @@
 //!              registered last          registered first
 //! ```
 //!
-//! The invariant is **L7** of the parent module: a handler is owned by one chain, or by one
-//! [`AtExit`], and is consumed once.
+//! The invariant is **L7** of the parent module: a handler is owned by one [`Blank`], by one chain,
+//! or by one [`AtExit`], and is consumed once.
 
 use std::cell::Cell;
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::NonNull;
 
 /// The part of a handler that does not depend on its closure.
 struct Handler {
     next: Cell<Option<NonNull<Handler>>>,
     /// The round of cleanup in which it was registered; 0 before cleanup.
-    round: u8,
+    round: Cell<u8>,
     /// Frees the block, and runs the closure or drops it.
     consume: unsafe fn(NonNull<Handler>, Fate),
 }
@@ -43,14 +43,50 @@ impl<F: FnOnce()> Block<F> {
     ///
     /// `handler` heads a `Block<F>` that the caller owns and never looks at again (L7).
     unsafe fn consume(handler: NonNull<Handler>, fate: Fate) {
-        // SAFETY: L7, the box that `push` leaked, with the type it had there.
-        let block = unsafe { Box::from_raw(handler.cast::<Block<F>>().as_ptr()) };
-        // The block is freed before the closure runs: it may run for as long as it likes.
-        let Block { closure, .. } = *block;
+        let block = handler.cast::<Block<F>>().as_ptr();
         match fate {
-            Fate::Run => closure(),
-            Fate::Drop => drop(closure),
+            Fate::Run => {
+                // SAFETY: L7, the block is ours, and the closure is there.
+                let closure = unsafe { (&raw const (*block).closure).read() };
+                // The block is freed before the closure runs: it may run for as long as it likes.
+                // SAFETY: L7, the box that `Blank::filled` leaked; what is left in it needs no drop.
+                drop(unsafe { Box::from_raw(block.cast::<MaybeUninit<Block<F>>>()) });
+                closure();
+            }
+            // SAFETY: L7, the box that `Blank::filled` leaked, with the type it had there.
+            Fate::Drop => drop(unsafe { Box::from_raw(block) }),
         }
+    }
+}
+
+/// A new block, whose closure is to be written. Dropped, it is freed.
+pub(crate) struct Blank<F>(Box<MaybeUninit<Block<F>>>);
+
+impl<F: FnOnce() + 'static> Blank<F> {
+    #[inline]
+    pub(crate) fn new() -> Blank<F> {
+        let consume = Block::<F>::consume;
+        let handler = Handler { next: Cell::new(None), round: Cell::new(0), consume };
+        let mut block = Box::<Block<F>>::new_uninit();
+        // SAFETY: L7, the block is new and ours.
+        unsafe { (&raw mut (*block.as_mut_ptr()).handler).write(handler) };
+        Blank(block)
+    }
+
+    /// Where the closure belongs.
+    #[inline]
+    pub(crate) fn closure(&mut self) -> *mut F {
+        // SAFETY: L7, the block is ours.
+        unsafe { &raw mut (*self.0.as_mut_ptr()).closure }
+    }
+
+    /// # Safety
+    ///
+    /// The closure was written.
+    #[inline]
+    pub(crate) unsafe fn filled(self) -> AtExit {
+        // The pointer is made from the whole block, so it may reach beyond the link.
+        AtExit(NonNull::from(Box::leak(self.0)).cast())
     }
 }
 
@@ -69,13 +105,12 @@ impl Chain {
     }
 
     /// Registers a handler as the newest.
-    pub(super) fn push<F: FnOnce() + 'static>(&self, closure: F, round: u8) {
-        let handler = Handler { next: Cell::new(None), round, consume: Block::<F>::consume };
-        let block = Box::leak(Box::new(Block { handler, closure }));
-        // The pointer is made from the whole block, so it may reach beyond the link.
-        let handler = NonNull::from(block).cast::<Handler>();
+    pub(super) fn push(&self, handler: AtExit, round: u8) {
+        let handler = ManuallyDrop::new(handler).0;
         // SAFETY: L7, the block is alive until it is consumed.
-        unsafe { handler.as_ref() }.next.set(self.head.replace(Some(handler)));
+        let link = unsafe { handler.as_ref() };
+        link.round.set(round);
+        link.next.set(self.head.replace(Some(handler)));
     }
 
     /// Takes out the newest handler.
@@ -92,13 +127,13 @@ impl Chain {
     }
 }
 
-/// A handler that has left its chain. Dropped, it is not run.
-pub(super) struct AtExit(NonNull<Handler>);
+/// A handler that is in no chain yet, or has left it. Dropped, it is not run.
+pub(crate) struct AtExit(NonNull<Handler>);
 
 impl AtExit {
     pub(super) fn round(&self) -> u8 {
         // SAFETY: L7, the handler is ours.
-        unsafe { self.0.as_ref() }.round
+        unsafe { self.0.as_ref() }.round.get()
     }
 
     pub(super) fn run(self) {

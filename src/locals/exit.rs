@@ -28,6 +28,7 @@
 use std::mem;
 
 use super::Locals;
+use super::chain::AtExit;
 use super::quiet::Quiet;
 
 /// The last round in which storing is allowed.
@@ -40,14 +41,14 @@ const CLOSED: u8 = u8::MAX;
 pub(super) const NESTED: u8 = 16;
 
 impl Locals {
-    /// Registers `handler` to run at cleanup, before those that are registered already.
-    pub(crate) fn at_exit(&self, handler: impl FnOnce() + 'static) {
+    /// Registers a handler to run at cleanup, before those that are registered already.
+    pub(crate) fn register(&self, handler: AtExit) {
         if !self.refuses() {
             self.chain.push(handler, self.round.get());
         } else if !self.is_closed() {
             self.refuse(handler);
         } else if let Some(_depth) = Depth::below(self, NESTED) {
-            handler();
+            handler.run();
         } else if let Some(_depth) = Depth::below(self, 2 * NESTED) {
             drop(handler);
         } else {

@@ -31,11 +31,19 @@
 //!   its answer as it is; only an `Eq` that stores something each time it is asked gets that far,
 //!   and the worst that comes of it is a second value under an equal key.
 //!
+//! # Large values
+//!
+//! In a debug build each function and each closure that a value is passed on through has a copy of it in
+//! its frame, and a coroutine's stack is small. So the public function itself writes what is to be
+//! stored straight to its new block, and passes that on: a [`Block`], or a [`Blank`] for a handler. A
+//! value that replaces another in its place is passed by reference.
+//!
 //! # Invariants
 //!
 //! - **L1** (life) A node's value lives while its count is above zero, its block and its name live
 //!   while the count is above zero or a `Keeper` of it exists. Each `Ref` and `Held` owns a count, and
-//!   the order list owns one for each node in it. Nothing else owns any.
+//!   the order list owns one for each node in it. Nothing else owns any. A new block is its `Block`'s
+//!   alone, and has no value until it is `filled`.
 //! - **L2** (places) `home` says where a node is. Unless it is `Nowhere`, the node is in the order
 //!   list of the one `Locals` that it was stored in, so what the small array, the table and the
 //!   list point to is alive. Removing a node takes it out of its place first and out of the list
@@ -48,8 +56,8 @@
 //!   runs but what we call, so counts and links are plain cells.
 //! - **L6** (no borrow) Foreign code, and that includes the global allocator, is called while no
 //!   reference into the small array or the table is held. What was read before is read again.
-//! - **L7** (handlers) A handler's block is owned by the one chain that it is linked in, or by the
-//!   one `AtExit` that took it out, and is consumed once.
+//! - **L7** (handlers) A handler's block is owned by the one `Blank` that it is made in, by the one
+//!   chain that it is linked in, or by the one `AtExit` in between and afterwards, and is consumed once.
 
 mod bequest;
 mod chain;
@@ -65,10 +73,11 @@ mod tests;
 
 use std::cell::Cell;
 
+pub(crate) use chain::Blank;
 use chain::Chain;
 pub(crate) use name::{Fixed, Keyed, Name};
-pub(crate) use node::Held;
-use node::{Home, Link, Node, Ref, VTable};
+pub(crate) use node::{Block, Held, Kind, Unstored};
+use node::{Home, Link, Ref};
 use order::Order;
 pub(crate) use quiet::{Interruption, Quiet, quietly, swallow};
 pub(crate) use shadow::{Removed, Shadow};
@@ -113,6 +122,13 @@ impl Entry {
     const EMPTY: Entry = Entry { tag: 0, node: None };
 }
 
+/// What a search has found.
+pub(crate) struct Found {
+    node: Option<Ref>,
+    /// The name's hash, if it was needed.
+    digest: Option<u64>,
+}
+
 impl Locals {
     pub(crate) const fn new() -> Locals {
         Locals {
@@ -151,33 +167,73 @@ impl Locals {
         }
     }
 
-    /// Stores `value` under `name`. What was stored there is dropped in the end.
+    /// Puts `value` in the place of the one under `name`, which it becomes, if that is a `V` that
+    /// nobody else holds. Otherwise gives what was found, for [`insert_at`](Locals::insert_at).
     #[inline]
-    pub(crate) fn set<N: Name, V: 'static>(&self, name: N, value: V) {
-        self.store(name, value, Node::<N, V>::PRIVATE);
+    pub(crate) fn replace<N: Name, V: 'static>(
+        &self,
+        name: &N,
+        value: &mut V,
+        kind: Kind<N, V>,
+    ) -> Result<(), Found> {
+        let mut digest = None;
+        match self.find(name, &mut digest) {
+            // Two owners are the list and ourselves.
+            Some(node) if node.count() == 2 && node.holds::<V>() && !self.refuses() => {
+                // SAFETY: L3, it holds a `V`; L4, nobody else does.
+                unsafe { node.swap(value) };
+                let header = node.header();
+                header.vtable.set(kind.vtable);
+                header.round.set(self.round.get());
+                // SAFETY: L2, a node that was found is stored.
+                unsafe { self.order.renew(&node) };
+                Ok(())
+            }
+            node => Err(Found { node, digest }),
+        }
     }
 
-    /// As `set`, and hands the value out; `None` where storing is refused.
-    pub(crate) fn insert<N: Name, V: 'static>(&self, name: N, value: V) -> Option<Held<V>> {
-        let mut digest = None;
-        let found = self.find(&name, &mut digest);
-        let node = Ref::new(name, value, Node::<N, V>::PRIVATE);
+    /// Stores a node, whose name was looked up. What was stored there is dropped in the end.
+    #[inline]
+    pub(crate) fn insert_at<N: Name, V: 'static>(&self, found: Found, node: Unstored<N, V>) {
+        let Found { node: found, digest } = found;
+        let node = node.into_ref();
         if self.refuses() {
+            // Not while we count as a holder: what is refused may delete what is there when it is dropped.
             drop(found);
             self.refuse(node);
-            return None;
+        } else {
+            self.put::<N>(found, node, digest);
         }
-        self.put::<N>(found, node.clone(), digest);
-        node.typed()
+    }
+
+    /// Stores `value` in the place of the one under `name`, or in a new node.
+    fn store<N: Name, V: 'static>(&self, name: N, mut value: V, kind: Kind<N, V>) {
+        match self.replace(&name, &mut value, kind) {
+            Ok(()) => drop(name),
+            Err(found) => self.insert_at(found, Unstored::new(name, value, kind)),
+        }
+    }
+
+    /// Stores a node and hands its value out; `None` where storing is refused.
+    pub(crate) fn insert<N: Name, V: 'static>(&self, node: Unstored<N, V>) -> Option<Held<V>> {
+        let mut digest = None;
+        let found = self.find(node.name(), &mut digest);
+        let held = if self.refuses() { None } else { Some(node.hold()) };
+        self.insert_at(Found { node: found, digest }, node);
+        held
     }
 
     /// Moves the value under `name` out, if it is a `V` that nobody else holds.
-    pub(crate) fn take<N: Name, V: 'static>(&self, name: &N) -> Option<V> {
-        let node = self.find(name, &mut None)?;
+    pub(crate) fn take<N: Name, V: 'static>(&self, name: N) -> Option<V> {
+        let node = self.find(&name, &mut None)?;
         if node.count() != 2 || !node.holds::<V>() {
             return None;
         }
         drop(self.detach(&node));
+        // Here and not at the end: a value that is returned already when the `Drop` of a name panics is
+        // leaked.
+        drop(name);
         // SAFETY: L3, a node found under an `N` that holds a `V`; L4, the list's count is gone.
         Some(unsafe { node.into_value::<N, V>() })
     }
@@ -190,35 +246,6 @@ impl Locals {
                 true
             }
             None => false,
-        }
-    }
-
-    /// Stores a value whose node, should it need a new one, gets `vtable`, one of `Node<N, V>`.
-    #[inline]
-    fn store<N: Name, V: 'static>(&self, name: N, value: V, vtable: &'static VTable) {
-        let mut digest = None;
-        let found = self.find(&name, &mut digest);
-        if self.refuses() {
-            // Not while we count as a holder: what is refused may delete what is there when it is dropped.
-            drop(found);
-            return self.refuse((name, value));
-        }
-        match found {
-            // Two owners are the list and ourselves.
-            Some(node) if node.count() == 2 && node.holds::<V>() => {
-                // SAFETY: L3, it holds a `V`; L4, nobody else does.
-                let old = unsafe { node.replace(value) };
-                let header = node.header();
-                header.vtable.set(vtable);
-                header.round.set(self.round.get());
-                // SAFETY: L2, a node that was found is stored.
-                unsafe { self.order.renew(&node) };
-                // Not while we count as a holder: the value's `Drop` may want to `take`.
-                drop(node);
-                drop(name);
-                drop(old);
-            }
-            found => self.put::<N>(found, Ref::new(name, value, vtable), digest),
         }
     }
 

@@ -27,7 +27,7 @@ use std::any::TypeId;
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, offset_of};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use super::bequest::Bequest;
 use super::name::Name;
@@ -117,10 +117,7 @@ pub(super) struct Node<N, V> {
     name: N,
 }
 
-impl<N: Name, V: 'static> Node<N, V> {
-    /// The vtable of a value that stays in its coroutine.
-    pub(super) const PRIVATE: &'static VTable = &Self::vtable(None);
-
+impl<N: 'static, V: 'static> Node<N, V> {
     pub(super) const fn vtable(bequeath: Option<Bequeath>) -> VTable {
         VTable {
             name: TypeId::of::<N>(),
@@ -151,8 +148,72 @@ impl<N: Name, V: 'static> Node<N, V> {
     }
 }
 
+/// Whether a value is inheritable.
+pub(crate) struct Kind<N, V> {
+    /// That of its node (L3).
+    pub(super) vtable: &'static VTable,
+    pub(super) types: PhantomData<Node<N, V>>,
+}
+
+impl<N: Name, V: 'static> Kind<N, V> {
+    /// It stays in its coroutine.
+    pub(crate) const PRIVATE: Self =
+        Kind { vtable: &Node::<N, V>::vtable(None), types: PhantomData };
+}
+
+impl<N, V> Clone for Kind<N, V> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<N, V> Copy for Kind<N, V> {}
+
 /// Ownership of a block and the name in it.
-struct Block<N, V>(NonNull<Header>, PhantomData<Node<N, V>>);
+pub(crate) struct Block<N, V>(NonNull<Header>, PhantomData<Node<N, V>>);
+
+impl<N: Name, V: 'static> Block<N, V> {
+    /// A new block, whose value is to be written.
+    #[inline]
+    pub(crate) fn new(name: N, kind: Kind<N, V>) -> Block<N, V> {
+        let header = Header {
+            count: Cell::new(1),
+            blocks: Cell::new(1),
+            home: Cell::new(Home::Nowhere),
+            round: Cell::new(0),
+            vtable: Cell::new(kind.vtable),
+            newer: Cell::new(None),
+            older: Cell::new(None),
+            hash: Cell::new(0),
+            next: Cell::new(None),
+        };
+        let block = Box::leak(Box::<Node<N, V>>::new_uninit());
+        // The pointer is made from the whole block, so it may reach beyond the header.
+        let node = NonNull::from(block).cast::<Node<N, V>>();
+        // SAFETY: L1, the block is new and ours.
+        unsafe {
+            (&raw mut (*node.as_ptr()).head.header).write(header);
+            (&raw mut (*node.as_ptr()).name).write(name);
+        }
+        Block(node.cast(), PhantomData)
+    }
+
+    /// Where the value belongs.
+    #[inline]
+    pub(crate) fn value(&self) -> *mut V {
+        // SAFETY: L1, we own the block.
+        unsafe { (&raw mut (*self.0.cast::<Head<V>>().as_ptr()).value).cast() }
+    }
+
+    /// # Safety
+    ///
+    /// The value was written.
+    #[inline]
+    pub(crate) unsafe fn filled(self) -> Unstored<N, V> {
+        Unstored { node: Ref(ManuallyDrop::new(self).0), types: PhantomData }
+    }
+}
 
 impl<N, V> Drop for Block<N, V> {
     fn drop(&mut self) {
@@ -160,7 +221,7 @@ impl<N, V> Drop for Block<N, V> {
         let blocks = unsafe { &self.0.as_ref().blocks };
         blocks.set(blocks.get() - 1);
         if blocks.get() == 0 {
-            // SAFETY: L1 and L3, a `Box` of this very type was leaked for it in `Ref::new`.
+            // SAFETY: L1 and L3, a `Box` of this very type was leaked for it in `Block::new`.
             let block = unsafe { Box::from_raw(self.0.cast::<Node<N, V>>().as_ptr()) };
             if std::thread::panicking() {
                 // It may be the value's panic; a second one, of the name, would abort the process.
@@ -172,32 +233,42 @@ impl<N, V> Drop for Block<N, V> {
     }
 }
 
+/// A node that is stored nowhere yet, and that nobody else knows.
+pub(crate) struct Unstored<N, V> {
+    node: Ref,
+    types: PhantomData<Node<N, V>>,
+}
+
+impl<N: Name, V: 'static> Unstored<N, V> {
+    pub(super) fn new(name: N, value: V, kind: Kind<N, V>) -> Unstored<N, V> {
+        let block = Block::new(name, kind);
+        // SAFETY: L1, the block is new and ours, and whole then.
+        unsafe {
+            block.value().write(value);
+            block.filled()
+        }
+    }
+
+    #[inline]
+    pub(super) fn name(&self) -> &N {
+        // SAFETY: L1 and L3, we own a count, and the name is an `N`.
+        unsafe { &(*self.node.0.cast::<Node<N, V>>().as_ptr()).name }
+    }
+
+    pub(super) fn hold(&self) -> Held<V> {
+        Held { node: self.node.clone(), _value: PhantomData }
+    }
+
+    #[inline]
+    pub(super) fn into_ref(self) -> Ref {
+        self.node
+    }
+}
+
 /// Shared ownership of a node, whatever its types.
 pub(super) struct Ref(NonNull<Header>);
 
 impl Ref {
-    /// A node of its own, stored nowhere yet. `vtable` is one of `Node<N, V>`.
-    #[inline]
-    pub(super) fn new<N: Name, V: 'static>(name: N, value: V, vtable: &'static VTable) -> Ref {
-        debug_assert!(vtable.name == TypeId::of::<N>() && vtable.value == TypeId::of::<V>());
-        let header = Header {
-            count: Cell::new(1),
-            blocks: Cell::new(1),
-            home: Cell::new(Home::Nowhere),
-            round: Cell::new(0),
-            vtable: Cell::new(vtable),
-            newer: Cell::new(None),
-            older: Cell::new(None),
-            hash: Cell::new(0),
-            next: Cell::new(None),
-        };
-        let head = Head { header, value: ManuallyDrop::new(value) };
-        let node = Box::new(Node { head, name });
-        // The pointer is made from the whole block, so it may reach beyond the header.
-        let node = NonNull::from(Box::leak(node));
-        Ref(node.cast())
-    }
-
     /// A further owner of a node.
     ///
     /// # Safety
@@ -277,18 +348,19 @@ impl Ref {
         if self.holds::<V>() { Some(Held { node: self, _value: PhantomData }) } else { None }
     }
 
-    /// Puts another value in the place of the present one, which is given back.
+    /// Exchanges the value and another.
     ///
     /// # Safety
     ///
     /// The value is a `V`, and nobody else can look at it (L4).
     #[inline(always)]
-    pub(super) unsafe fn replace<V>(&self, value: V) -> V {
+    pub(super) unsafe fn swap<V>(&self, value: &mut V) {
         // SAFETY: L3, it is a `V`; L4, no reference to it exists.
-        let old = unsafe {
-            (&raw mut (*self.0.cast::<Head<V>>().as_ptr()).value).replace(ManuallyDrop::new(value))
-        };
-        ManuallyDrop::into_inner(old)
+        unsafe {
+            let stored = &raw mut (*self.0.cast::<Head<V>>().as_ptr()).value;
+            // And not `mem::swap`, which in a debug build makes a copy on the stack.
+            ptr::swap_nonoverlapping(stored.cast(), value, 1);
+        }
     }
 
     /// Moves the value out and drops the rest.
@@ -298,15 +370,18 @@ impl Ref {
     /// The node is a `Node<N, V>` and this is the only owner of its value (L4).
     pub(super) unsafe fn into_value<N: Name, V: 'static>(self) -> V {
         debug_assert!(self.count() == 1 && self.header().home.get() == Home::Nowhere);
+        let node = self.0.cast::<Node<N, V>>().as_ptr();
+        if self.header().blocks.get() == 1 {
+            // The name goes first. If its `Drop` panics, `self` drops the value; one that was
+            // returned already would be leaked.
+            self.header().vtable.set(const { &Node::<ManuallyDrop<N>, V>::vtable(None) });
+            // SAFETY: L1 and L3, nobody keeps the name, and for the new vtable there is none.
+            unsafe { (&raw mut (*node).name).drop_in_place() };
+        }
         self.header().count.set(0);
-        let node = self.into_raw();
+        let _block = Block::<ManuallyDrop<N>, V>(self.into_raw(), PhantomData);
         // SAFETY: L3, it is a `V`; L1, with a count of zero nobody drops it again.
-        let value = unsafe { (&raw const (*node.cast::<Head<V>>().as_ptr()).value).read() };
-        let value = ManuallyDrop::into_inner(value);
-        // Here and not at the end: if the name's `Drop` panics, a value that was returned already
-        // is leaked.
-        drop(Block::<N, V>(node, PhantomData));
-        value
+        unsafe { (&raw const (*node).head.value).cast::<V>().read() }
     }
 }
 

@@ -18,7 +18,7 @@
 
 use super::Locals;
 use super::name::Name;
-use super::node::{Home, Keeper, Node, Ref, VTable};
+use super::node::{Home, Keeper, Ref, Unstored};
 use super::quiet::quietly;
 
 /// What a scoped value hides. To be given to [`Locals::put_back`] of the same locals.
@@ -44,26 +44,16 @@ impl Shadow {
 }
 
 impl Locals {
-    /// Stores `value` under `name` until [`put_back`](Locals::put_back).
-    pub(crate) fn swap_in<N: Name, V: 'static>(&self, name: N, value: V) -> Shadow {
-        self.cover(name, value, Node::<N, V>::PRIVATE)
-    }
-
-    /// As `swap_in`, with the node's vtable, one of `Node<N, V>`.
-    pub(super) fn cover<N: Name, V: 'static>(
-        &self,
-        name: N,
-        value: V,
-        vtable: &'static VTable,
-    ) -> Shadow {
+    /// Stores a node until [`put_back`](Locals::put_back).
+    pub(crate) fn swap_in<N: Name, V: 'static>(&self, scoped: Unstored<N, V>) -> Shadow {
         let mut digest = None;
-        let old = self.find(&name, &mut digest);
+        let old = self.find(scoped.name(), &mut digest);
+        let scoped = scoped.into_ref();
         if self.refuses() {
             drop(old);
-            self.refuse((name, value));
+            self.refuse(scoped);
             return Shadow { name: None, old: None };
         }
-        let scoped = Ref::new(name, value, vtable);
         let name = Some(Keeper::new(&scoped));
         let old = old.filter(Ref::is_stored);
         match &old {

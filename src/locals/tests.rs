@@ -5,11 +5,12 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
 use std::rc::Rc;
 
 use super::name::{Fixed, Keyed, Name};
-use super::node::Held;
-use super::{Locals, SMALL};
+use super::node::{Held, Kind, Unstored};
+use super::{Blank, Locals, SMALL};
 
 mod exit;
 mod model;
@@ -64,6 +65,34 @@ fn locals() -> Rc<Locals> {
     Rc::new(Locals::new())
 }
 
+/// As the functions of `tls`, which see to the hijack as well.
+impl Locals {
+    fn set<N: Name, V: 'static>(&self, name: N, value: V) {
+        self.store(name, value, Kind::PRIVATE);
+    }
+
+    fn set_inheritable<K, V>(&self, key: K, value: V)
+    where
+        K: Hash + Eq + Clone + Send + 'static,
+        V: Clone + Send + 'static,
+    {
+        self.store(Keyed(key), value, Kind::INHERITABLE);
+    }
+
+    pub(crate) fn at_exit<F: FnOnce() + 'static>(&self, f: F) {
+        let mut blank = Blank::new();
+        // SAFETY: L7, the closure goes into its block.
+        self.register(unsafe {
+            ptr::write(blank.closure(), f);
+            blank.filled()
+        });
+    }
+}
+
+fn node<N: Name, V: 'static>(name: N, value: V) -> Unstored<N, V> {
+    Unstored::new(name, value, Kind::PRIVATE)
+}
+
 // Most tests name values by numbers of one type; the rest use the methods themselves.
 
 fn set(locals: &Locals, key: u32, value: impl Any) {
@@ -75,7 +104,7 @@ fn held<V: 'static>(locals: &Locals, key: u32) -> Option<Held<V>> {
 }
 
 fn take<V: 'static>(locals: &Locals, key: u32) -> Option<V> {
-    locals.take(&Keyed(key))
+    locals.take(Keyed(key))
 }
 
 fn del(locals: &Locals, key: u32) -> bool {
@@ -142,7 +171,7 @@ fn the_wrong_type_is_none_and_changes_nothing() {
     let locals = locals();
     set_any(&locals, "key", 1u32);
     assert_eq!(get::<i32>(&locals, "key"), None);
-    assert_eq!(locals.take::<_, i32>(&Keyed("key")), None);
+    assert_eq!(locals.take::<_, i32>(Keyed("key")), None);
     assert_eq!(get(&locals, "key"), Some(1u32));
     set_any(&locals, "key", "now a word");
     assert_eq!(get::<u32>(&locals, "key"), None);
@@ -217,7 +246,7 @@ fn take_drops_the_key_and_survives_its_panic() {
     let (locals, log) = (locals(), Log::default());
     set_any(&locals, Key, log.value(1));
     STORED.set(true);
-    assert!(panics(|| locals.take::<_, Noted>(&Keyed(Key))));
+    assert!(panics(|| locals.take::<_, Noted>(Keyed(Key))));
     assert_eq!(log.take(), [1]);
     assert!(locals.is_empty());
 }
@@ -254,7 +283,7 @@ fn a_table_under_churn_does_not_grow() {
     for key in 0..100_000u32 {
         set(&locals, key, key);
         if key >= 10 {
-            assert_eq!(locals.take(&Keyed(key - 10)), Some(key - 10));
+            assert_eq!(locals.take(Keyed(key - 10)), Some(key - 10));
         }
     }
     assert_eq!(locals.table.room(), 16);
@@ -298,7 +327,7 @@ fn colliding_tags_and_hashes_are_told_apart() {
         assert_eq!((left, right), (Some(n), Some(n + 100)));
     }
     for n in (0..20).rev() {
-        assert_eq!(locals.take::<_, u32>(&Left(n)), Some(n));
+        assert_eq!(locals.take::<_, u32>(Left(n)), Some(n));
         assert!(locals.del(&Right(n)));
         assert!(!locals.del(&Right(n)));
     }
@@ -319,7 +348,7 @@ fn fixed_names_and_keys_share_the_store() {
         assert!(locals.get_fixed::<i32>(Fixed::of(place)).is_none(), "of another type");
         assert_eq!(get(&locals, n), Some(n + 100));
     }
-    let again = locals.insert(Fixed::of(&PLACES[9]), 1).unwrap();
+    let again = locals.insert(node(Fixed::of(&PLACES[9]), 1)).unwrap();
     assert_eq!(*again.value(), 1);
     locals.cleanup();
     assert_eq!(*again.value(), 1);
@@ -341,7 +370,7 @@ fn odd_layouts() {
         assert_eq!((&raw const *wide.value()).addr() % 256, 0);
         assert_eq!(wide.value(), &Wide(n));
         assert_eq!(get(&locals, Wide(n)), Some(()));
-        assert_eq!(locals.take(&Keyed((n, Wide(n)))), Some((n, Wide(n))));
+        assert_eq!(locals.take(Keyed((n, Wide(n)))), Some((n, Wide(n))));
     }
     locals.cleanup();
 }

@@ -1,6 +1,9 @@
 //! Values that a coroutine hands down to those that it starts.
 
+use std::ptr;
+
 use super::{Key, storing};
+use crate::locals::{Block, Keyed, Kind};
 use crate::record;
 
 /// As [`set`](super::set), and coroutines that are started through [`inherit`] get a clone.
@@ -28,8 +31,18 @@ use crate::record;
 /// coro::tls::set_inheritable("trace", std::rc::Rc::new("not Send"));
 /// ```
 #[inline]
-pub fn set_inheritable<K: Key + Clone + Send, V: Clone + Send + 'static>(key: K, value: V) {
-    record::with(|record| storing(record, |locals| locals.set_inheritable(key, value)));
+pub fn set_inheritable<K: Key + Clone + Send, V: Clone + Send + 'static>(key: K, mut value: V) {
+    let (record, name) = (record::here(), Keyed(key));
+    // What is there will be cleaned up, and so will what takes its place.
+    if let Err(found) = record.locals().replace(&name, &mut value, Kind::INHERITABLE) {
+        let block = Block::new(name, Kind::INHERITABLE);
+        // SAFETY: L1, the value goes into its block.
+        let node = unsafe {
+            ptr::write(block.value(), value);
+            block.filled()
+        };
+        storing(record, |locals| locals.insert_at(found, node));
+    }
 }
 
 /// Wraps `f` so that it runs with clones of the inheritable values of the running coroutine.

@@ -7,9 +7,10 @@
 use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt;
+use std::ptr;
 
 use super::storing;
-use crate::locals::{Fixed, Held};
+use crate::locals::{Block, Fixed, Held, Kind};
 use crate::record::{self, Record};
 
 /// Declares statics of which each coroutine, and each plain thread, has a value of its own.
@@ -218,23 +219,24 @@ impl<T: 'static> LocalKey<T> {
     fn held(&'static self) -> Result<Held<T>, AccessError> {
         record::with(|record| match record.locals().get_fixed(Fixed::of(self)) {
             Some(held) => Ok(held),
-            None => self.store(record, self.init).map_err(|_| AccessError),
+            None => self.first(record).ok_or(AccessError),
         })
     }
 
-    /// Stores the first value; where that is refused, `make` is given back or its value is dropped.
+    /// Stores the first value, unless that is refused.
     #[cold]
-    fn store<M: FnOnce() -> T>(
-        &'static self,
-        record: &Record,
-        make: M,
-    ) -> Result<Held<T>, Option<M>> {
+    fn first(&'static self, record: &Record) -> Option<Held<T>> {
         storing(record, |locals| {
             if locals.refuses() {
-                return Err(Some(make));
+                return None;
             }
-            let value = make();
-            locals.insert(Fixed::of(self), value).ok_or(None)
+            let block = Block::new(Fixed::of(self), Kind::PRIVATE);
+            // SAFETY: L1, the value goes into its block.
+            let node = unsafe {
+                ptr::write(block.value(), (self.init)());
+                block.filled()
+            };
+            locals.insert(node)
         })
     }
 
@@ -242,14 +244,16 @@ impl<T: 'static> LocalKey<T> {
     #[inline]
     #[track_caller]
     fn put<V>(&'static self, value: V, wrap: fn(V) -> T, f: impl FnOnce(&T, V)) {
-        let stored = record::with(|record| match record.locals().get_fixed(Fixed::of(self)) {
-            Some(held) => {
-                f(Held::value(&held), value);
-                true
-            }
-            None => self.store(record, || wrap(value)).is_ok(),
-        });
-        if !stored {
+        if let Some(held) = record::with(|record| record.locals().get_fixed(Fixed::of(self))) {
+            return f(Held::value(&held), value);
+        }
+        let block = Block::new(Fixed::of(self), Kind::PRIVATE);
+        // SAFETY: L1, the value goes into its block.
+        let node = unsafe {
+            ptr::write(block.value(), wrap(value));
+            block.filled()
+        };
+        if record::with(|record| storing(record, |locals| locals.insert(node))).is_none() {
             inaccessible();
         }
     }

@@ -82,6 +82,7 @@ mod scope;
 mod tests;
 
 use std::hash::Hash;
+use std::ptr;
 
 pub use data::Data;
 pub use inherit::{inherit, set_inheritable};
@@ -89,7 +90,7 @@ pub use local::{AccessError, LocalKey};
 pub use scope::{scope, scope_inheritable};
 
 pub use crate::id::Id;
-use crate::locals::{Keyed, Locals};
+use crate::locals::{Blank, Block, Keyed, Kind, Locals};
 use crate::record::{self, Record};
 
 /// What a value can be stored under: anything that is `Hash + Eq + 'static`.
@@ -154,8 +155,18 @@ pub fn id() -> Id {
 /// coro::tls::set("word", &word);
 /// ```
 #[inline]
-pub fn set<K: Key, V: 'static>(key: K, value: V) {
-    record::with(|record| storing(record, |locals| locals.set(Keyed(key), value)));
+pub fn set<K: Key, V: 'static>(key: K, mut value: V) {
+    let (record, name) = (record::here(), Keyed(key));
+    // What is there will be cleaned up, and so will what takes its place.
+    if let Err(found) = record.locals().replace(&name, &mut value, Kind::PRIVATE) {
+        let block = Block::new(name, Kind::PRIVATE);
+        // SAFETY: L1, the value goes into its block.
+        let node = unsafe {
+            ptr::write(block.value(), value);
+            block.filled()
+        };
+        storing(record, |locals| locals.insert_at(found, node));
+    }
 }
 
 /// The value under `key`, or `None` if there is none or it is not a `V`.
@@ -209,10 +220,7 @@ pub fn get<V: 'static>(key: impl Key) -> Option<Data<V>> {
 /// ```
 #[inline]
 pub fn take<V: 'static>(key: impl Key) -> Option<V> {
-    let key = Keyed(key);
-    let taken = record::with(|record| record.locals().take(&key));
-    drop(key); // not at the end; see `get`
-    taken
+    record::with(|record| record.locals().take(Keyed(key)))
 }
 
 /// Removes what is stored under `key`, and drops it unless a [`Data`] of it is held. Tells whether
@@ -327,7 +335,13 @@ pub fn unload() {
 /// ```
 #[inline]
 pub fn at_exit(f: impl FnOnce() + 'static) {
-    record::with(|record| storing(record, |locals| locals.at_exit(f)));
+    let mut blank = Blank::new();
+    // SAFETY: L7, the closure goes into its block.
+    let handler = unsafe {
+        ptr::write(blank.closure(), f);
+        blank.filled()
+    };
+    record::with(|record| storing(record, |locals| locals.register(handler)));
 }
 
 /// Runs `store`, which stores something, and sees to it that it will be cleaned up.

@@ -2,9 +2,10 @@
 
 use std::any::Any;
 use std::marker::PhantomData;
+use std::ptr;
 
 use super::{Key, storing};
-use crate::locals::{Keyed, Locals, Removed, Shadow, quietly};
+use crate::locals::{Block, Keyed, Kind, Removed, Shadow, Unstored, quietly};
 use crate::record::{self, Record};
 
 /// Runs `f` with `value` stored under `key`, and afterwards restores what was stored there before.
@@ -38,7 +39,13 @@ use crate::record::{self, Record};
 /// assert_eq!(user(), "nobody");
 /// ```
 pub fn scope<R>(key: impl Key, value: impl Any, f: impl FnOnce() -> R) -> R {
-    within(key, |locals, key| locals.swap_in(Keyed(key), value), f)
+    let block = Block::new(Keyed(key), Kind::PRIVATE);
+    // SAFETY: L1, the value goes into its block.
+    let node = unsafe {
+        ptr::write(block.value(), value);
+        block.filled()
+    };
+    within(node, f)
 }
 
 /// As [`scope`], and coroutines that are started through [`inherit`](super::inherit) within `f` get a
@@ -68,14 +75,19 @@ pub fn scope_inheritable<R>(
     value: impl Any + Clone + Send,
     f: impl FnOnce() -> R,
 ) -> R {
-    within(key, |locals, key| locals.swap_in_inheritable(key, value), f)
+    let block = Block::new(Keyed(key), Kind::INHERITABLE);
+    // SAFETY: L1, the value goes into its block.
+    let node = unsafe {
+        ptr::write(block.value(), value);
+        block.filled()
+    };
+    within(node, f)
 }
 
-/// Runs `f` in the scope that `enter` opens for `key`.
-fn within<K: Key, R>(key: K, enter: impl FnOnce(&Locals, K) -> Shadow, f: impl FnOnce() -> R) -> R {
+/// Runs `f` with the node stored, and restores what was there.
+fn within<K: Key, V: 'static, R>(node: Unstored<Keyed<K>, V>, f: impl FnOnce() -> R) -> R {
     record::with(|record| {
-        let shadow = storing(record, |locals| enter(locals, key));
-        let mut scope = Scope { record, shadow: Some(shadow), key: PhantomData::<K> };
+        let mut scope = Scope::enter(record, node);
         let result = f();
         drop(scope.leave());
         result
@@ -90,7 +102,12 @@ struct Scope<'a, K: Key> {
     key: PhantomData<K>,
 }
 
-impl<K: Key> Scope<'_, K> {
+impl<'a, K: Key> Scope<'a, K> {
+    fn enter<V: 'static>(record: &'a Record, node: Unstored<Keyed<K>, V>) -> Self {
+        let shadow = storing(record, |locals| locals.swap_in(node));
+        Scope { record, shadow: Some(shadow), key: PhantomData }
+    }
+
     /// Restores what was stored before, and gives back what no longer is, for the caller to drop.
     fn leave(&mut self) -> Option<Removed> {
         let shadow = self.shadow.take()?;

@@ -192,6 +192,14 @@ fn a_local_may_use_itself_in_its_initialiser() {
 }
 
 #[test]
+fn a_local_whose_initialiser_panics_is_initialised_anew() {
+    local!(static FRAGILE: u32 = tls::take::<u32>("number").expect("a number"));
+    assert!(catch_unwind(|| FRAGILE.with(|_| ())).is_err());
+    tls::set("number", 5u32);
+    assert_eq!(FRAGILE.with(|number| *number), 5);
+}
+
+#[test]
 fn the_value_of_a_local_stays_while_it_is_used() {
     let length = TEXT.with(|text| {
         tls::unload();

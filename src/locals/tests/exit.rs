@@ -312,15 +312,15 @@ fn a_refused_value_may_take_what_is_there_when_it_is_dropped() {
     type Takes = OnDrop<Box<dyn FnMut()>>;
     let store: [fn(&Locals, Fixed, Takes); 3] = [
         |locals, place, value| locals.set(place, value),
-        |locals, place, value| assert!(locals.insert(place, value).is_none()),
-        |locals, place, value| drop(locals.put_back::<Fixed>(locals.swap_in(place, value))),
+        |locals, place, value| assert!(locals.insert(node(place, value)).is_none()),
+        |locals, place, value| drop(locals.put_back::<Fixed>(locals.swap_in(node(place, value)))),
     ];
     for store in store {
         locals.set(place(), log.value(1));
         locals.round.set(ROUNDS + 1);
         let (inside, heard) = (Rc::clone(&locals), log.clone());
         let takes = move || {
-            drop(inside.take::<_, Noted>(&place()));
+            drop(inside.take::<_, Noted>(place()));
             assert_eq!(heard.take(), [1]);
         };
         store(&locals, place(), OnDrop(Box::new(takes)));
@@ -337,7 +337,7 @@ fn closed_locals_keep_nothing_and_panic_not_of_themselves() {
     set(&locals, 1, log.value(1));
     assert_eq!(log.take(), [1]);
     locals.set_inheritable(1, 2);
-    assert!(locals.insert(Fixed::of(&PLACES[0]), log.value(2)).is_none());
+    assert!(locals.insert(node(Fixed::of(&PLACES[0]), log.value(2))).is_none());
     assert_eq!(log.take(), [2]);
     assert_eq!(number(&locals, 1), None);
     assert!(take::<Noted>(&locals, 1).is_none());

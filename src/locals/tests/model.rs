@@ -187,7 +187,7 @@ impl Game {
     }
 
     fn take(&mut self, called: Called) {
-        let taken = with_name!(called, |name| self.locals.take::<_, Noted>(&name));
+        let taken = with_name!(called, |name| self.locals.take::<_, Noted>(name));
         let index = self.find(called).filter(|&index| {
             let item = &self.items[index];
             !item.other && !self.held.contains_key(&item.number)
@@ -213,7 +213,7 @@ impl Game {
         });
         self.items.push(Item { called, number, other: false, hidden: false });
         let value = self.log.value(number);
-        let shadow = with_name!(called, |name| self.locals.swap_in(name, value));
+        let shadow = with_name!(called, |name| self.locals.swap_in(node(name, value)));
         assert_eq!(shadow.hides(), old.is_some());
         self.scopes.push(Scope { called, old, shadow });
     }
@@ -388,7 +388,7 @@ fn wild_step() {
         4 => locals.set(key(16), (Wild::new(1), "another type")),
         5 => locals.set(Fixed::of(&PLACES[roll(4) as usize]), Wild::new(2)),
         6 => drop(locals.del(&key(16))),
-        7 => drop(locals.take::<_, Wild>(&key(16))),
+        7 => drop(locals.take::<_, Wild>(key(16))),
         8 | 9 => {
             if let Some(held) = locals.get::<_, Wild>(&key(16)) {
                 wild_again();
@@ -402,7 +402,7 @@ fn wild_step() {
             }
         }
         12 | 13 => {
-            let shadow = locals.swap_in(key(16), Wild::new(4));
+            let shadow = locals.swap_in(node(key(16), Wild::new(4)));
             let inner = catch_unwind(wild_again);
             drop(locals.put_back::<Keyed<Wild>>(shadow));
             drop(inner);

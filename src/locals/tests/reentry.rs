@@ -136,7 +136,7 @@ fn eq_empties_the_store_or_fills_it() {
         let l = locals.clone();
         set_any(&locals, Hooked(0), log.value(0));
         in_eq(move || l.unload_contents());
-        assert!(locals.take::<_, Noted>(&Keyed(Hooked(0))).is_none());
+        assert!(locals.take::<_, Noted>(Keyed(Hooked(0))).is_none());
     }
 }
 
@@ -278,7 +278,7 @@ impl Drop for Own {
     fn drop(&mut self) {
         match self.1 {
             0 => {}
-            1 => assert_eq!(self.0.take::<_, Own>(&Keyed("own")).map(|own| own.1), Some(0)),
+            1 => assert_eq!(self.0.take::<_, Own>(Keyed("own")).map(|own| own.1), Some(0)),
             2 => assert!(self.0.del(&Keyed("own"))),
             3 => set_any(&self.0, "own", Own(self.0.clone(), 0)),
             _ => self.0.reset(),

@@ -4,7 +4,7 @@ use super::super::shadow::Shadow;
 use super::*;
 
 fn open(locals: &Locals, key: u32, value: Noted) -> Shadow {
-    locals.swap_in(Keyed(key), value)
+    locals.swap_in(node(Keyed(key), value))
 }
 
 fn close(locals: &Locals, shadow: Shadow) {
@@ -116,7 +116,7 @@ fn a_scope_may_end_while_its_value_is_being_dropped() {
         drop(l.put_back::<Keyed<Name>>(shadow));
         captured.log.note(captured.number + 1); // still whole
     };
-    open.set(Some(locals.swap_in(Keyed(Name("scoped".into())), OnDrop(close))));
+    open.set(Some(locals.swap_in(node(Keyed(Name("scoped".into())), OnDrop(close)))));
     locals.reset();
     assert_eq!(log.take(), [2, 1]);
     assert!(locals.is_empty());
@@ -227,7 +227,7 @@ fn a_scope_ends_even_if_the_key_breaks() {
     let (locals, log) = (locals(), Log::default());
     // Here the hash cannot be had, so the old value cannot be kept.
     set_any(&locals, Breakable(1), log.value(1));
-    let shadow = locals.swap_in(Keyed(Breakable(1)), log.value(50));
+    let shadow = locals.swap_in(node(Keyed(Breakable(1)), log.value(50)));
     locals.del(&Keyed(Breakable(1)));
     BROKEN.set(true);
     assert_eq!(log.take(), [50]);
@@ -239,7 +239,7 @@ fn a_scope_ends_even_if_the_key_breaks() {
     assert!(locals.is_empty());
     // Here nobody needs to ask.
     set_any(&locals, Breakable(1), log.value(1));
-    let shadow = locals.swap_in(Keyed(Breakable(1)), log.value(50));
+    let shadow = locals.swap_in(node(Keyed(Breakable(1)), log.value(50)));
     BROKEN.set(true);
     drop(locals.put_back::<Keyed<Breakable>>(shadow));
     BROKEN.set(false);
@@ -257,7 +257,7 @@ fn an_heir_gets_clones_of_what_is_inheritable_now() {
     }
     set(&parent, 3, 30u32); // private now
     parent.set_inheritable(4u32, 44u32);
-    let shadow = parent.swap_in(Keyed(5u32), "hidden");
+    let shadow = parent.swap_in(node(Keyed(5u32), "hidden"));
     let bequests = parent.snapshot();
     parent.set_inheritable(6u32, 66u32); // too late
     for bequest in bequests {
@@ -329,11 +329,11 @@ fn a_clone_may_change_the_store_or_panic() {
         assert_eq!(held.value(), &Restless(n));
     }
     // What is left is what the last clone stored.
-    assert_eq!(parent.take(&Keyed(105u32)), Some(Restless(5)));
+    assert_eq!(parent.take(Keyed(105u32)), Some(Restless(5)));
     assert!(parent.is_empty());
     (6..9u32).for_each(|n| parent.set_inheritable(n, Restless(n)));
     assert!(panics(|| parent.snapshot()));
-    assert_eq!(parent.take(&Keyed(107u32)), Some(Restless(7)));
+    assert_eq!(parent.take(Keyed(107u32)), Some(Restless(7)));
     assert!(parent.is_empty());
     LOCALS.set(None);
     parent.cleanup();
