@@ -203,7 +203,8 @@ fn runtime_shutdown_in_destructors_while_the_threads_are_joined() {
                 runtime.go(move || {
                     keep(move || {
                         runtime.shutdown();
-                        assert_eq!(runtime.shutdown_timeout(Duration::MAX), 0);
+                        // It does not wait here, and those of other threads may be alive.
+                        assert!(runtime.shutdown_timeout(Duration::MAX) < workers);
                         ended.add();
                     });
                     inside.add();
