@@ -5,8 +5,8 @@ mod common;
 
 use std::cell::RefCell;
 use std::panic::catch_unwind;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
@@ -129,15 +129,16 @@ fn runtime_shutdown_outlasted_by_those_who_end_later() {
         });
         let ended = Counter::default();
         begun.wait_for(2);
+        // Each blocks its worker, so none runs two of them.
+        let all = Arc::new(Barrier::new(workers + 1));
         for _ in 0..workers {
-            let (begun, ended) = (begun.clone(), ended.clone());
+            let (all, ended) = (Arc::clone(&all), ended.clone());
             runtime.go(move || {
                 keep(move || ended.add());
-                begun.add();
-                begun.wait_for(2 + workers);
+                all.wait();
             });
         }
-        begun.wait_for(2 + workers);
+        all.wait();
 
         runtime.shutdown();
         assert!(!joins.is_finished() && !swallows.is_finished());
