@@ -251,8 +251,8 @@ impl Locals {
 
     /// Stores a new node in the place of `found`, or in a place of its own.
     #[inline(never)]
-    fn put<N: Name>(&self, found: Option<Ref>, node: Ref, digest: Option<u64>) {
-        match found.filter(Ref::is_stored) {
+    fn put<N: Name>(&self, found: Option<Ref>, node: Ref, mut digest: Option<u64>) {
+        match self.settle::<N>(found, &node, &mut digest) {
             Some(old) => {
                 self.substitute(&old, &node, Home::Nowhere);
                 self.enlist(node);
@@ -261,6 +261,25 @@ impl Locals {
             }
             None => self.attach::<N>(node, digest),
         }
+    }
+
+    /// What is stored under the name of `node`, after a search that has `found` this. If the node's place
+    /// takes a hash, `digest` has it then. The user's `Hash` may store the very name, so it is asked
+    /// before that is decided.
+    #[inline]
+    fn settle<N: Name>(
+        &self,
+        found: Option<Ref>,
+        node: &Ref,
+        digest: &mut Option<u64>,
+    ) -> Option<Ref> {
+        let found = found.filter(Ref::is_stored);
+        if found.is_some() || digest.is_some() || usize::from(self.len.get()) < SMALL {
+            return found;
+        }
+        let (name, clock) = (node.name::<N>()?, self.clock.get());
+        *digest = Some(name.digest());
+        if self.clock.get() == clock { None } else { self.find_again(name, digest) }
     }
 
     /// The node of `name`. `digest` gets the name's hash if it was needed.

@@ -55,7 +55,7 @@ impl Locals {
             return Shadow { name: None, old: None };
         }
         let name = Some(Keeper::new(&scoped));
-        let old = old.filter(Ref::is_stored);
+        let old = self.settle::<N>(old, &scoped, &mut digest);
         match &old {
             Some(old) => {
                 self.substitute(old, &scoped, Home::Shadowed);

@@ -243,6 +243,32 @@ fn hash_may_store_and_delete_and_panic() {
 }
 
 #[test]
+fn hash_that_stores_its_own_key_stores_it_once() {
+    for scoped in [false, true] {
+        let log = Log::default();
+        let locals = locals();
+        for n in 0..SMALL as u32 {
+            set(&locals, n, ());
+        }
+        // Needed for the first time when it is known that the key is not there.
+        let (l, g) = (locals.clone(), log.clone());
+        once(&ON_HASH, move || set_any(&l, Hooked(0), g.value(1)));
+        if scoped {
+            let shadow = locals.swap_in(node(Keyed(Hooked(0)), log.value(2)));
+            assert_eq!((hooked(&locals, 0), log.take()), (Some(2), vec![]));
+            drop(locals.put_back::<Keyed<Hooked>>(shadow));
+            assert_eq!((hooked(&locals, 0), log.take()), (Some(1), vec![2]));
+        } else {
+            set_any(&locals, Hooked(0), log.value(2));
+            assert_eq!((hooked(&locals, 0), log.take()), (Some(2), vec![1]));
+        }
+        assert!(locals.del(&Keyed(Hooked(0))));
+        assert_eq!(hooked(&locals, 0), None);
+        locals.cleanup();
+    }
+}
+
+#[test]
 fn the_drop_of_a_replaced_value_finds_the_new_state() {
     let (locals, log) = (locals(), Log::default());
     for taking in [false, true] {
