@@ -456,14 +456,18 @@ fn task_join_never_and_the_value_panics_in_its_destructor() {
     }
     common::on_workers(|runtime, _| {
         let (count, cleaned) = (Counter::default(), Counter::default());
+        // A handle that is there when the coroutine ends drops what is left, and panics.
+        let dropped = Gate::default();
         for panics in [false, true] {
-            let (count, cleaned) = (count.clone(), cleaned.clone());
+            let (count, cleaned, dropped) = (count.clone(), cleaned.clone(), dropped.clone());
             drop(runtime.go(move || {
+                dropped.pass();
                 tls::at_exit(move || cleaned.add());
                 let value = PanicsInDrop(count);
                 if panics { panic_any(Payload(Box::new(value))) } else { value }
             }));
         }
+        dropped.open();
         cleaned.wait_for(2);
         assert_eq!(count.get(), 4);
         assert_eq!(runtime.go(|| 3).join().unwrap(), 3);
