@@ -25,6 +25,7 @@ use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
+use std::thread::panicking;
 
 use corosensei::CoroutineResult;
 use corosensei::stack::{MIN_STACK_SIZE, Stack, StackPointer};
@@ -151,6 +152,10 @@ enum Resume<In> {
 /// The payload that unwinds a coroutine which is dropped while it is suspended.
 struct Dropped;
 
+/// What a record says in place of its resumer's stack pointer when the coroutine has suspended itself while
+/// a panic was under way on its thread.
+const IN_A_PANIC: usize = 1;
+
 /// How often a coroutine that is dropped may swallow the unwinding and suspend itself again.
 const UNWIND_ATTEMPTS: u32 = 16;
 
@@ -212,9 +217,6 @@ pub struct Coroutine<In: 'static, Yield: 'static, Ret: 'static> {
     /// Of the slot; gone when the slot was given back or leaked.
     slot: Option<Slot>,
     record: NonNull<Record>,
-    /// No panic was under way on the thread when the coroutine suspended itself last, so it is none of
-    /// its own that is under way now.
-    calm: Cell<bool>,
     body: Box<dyn Body<In, Yield, Ret>>,
     /// Neither `Send` nor `Sync`: what is on the stack may be neither.
     not_send: PhantomData<*mut ()>,
@@ -343,7 +345,6 @@ impl<In: 'static, Yield: 'static, Ret: 'static> Coroutine<In, Yield, Ret> {
             engine: ManuallyDrop::new(engine),
             slot: Some(slot),
             record,
-            calm: Cell::new(true),
             body: work,
             not_send: PhantomData,
         })
@@ -395,13 +396,25 @@ impl<In: 'static, Yield: 'static, Ret: 'static> Coroutine<In, Yield, Ret> {
 
     #[inline]
     fn switch_to(&mut self, input: Resume<In>) -> Option<Yield> {
-        // SAFETY: R1, the slot is ours until `release`.
-        let record = unsafe { self.record.as_ref() };
-        record.resumer.set(record::stack_pointer());
+        self.record().resumer.set(record::stack_pointer());
         let yielded = self.engine.resume(input);
-        record.resumer.set(0);
-        self.calm.set(!std::thread::panicking());
+        if panicking() {
+            self.note_panic();
+        }
         yielded
+    }
+
+    /// The panic may be the coroutine's own, which has suspended itself in the middle of it.
+    #[cold]
+    fn note_panic(&self) {
+        self.record().resumer.set(IN_A_PANIC);
+    }
+
+    /// For as long as there is a slot.
+    #[inline]
+    fn record(&self) -> &Record {
+        // SAFETY: R1, the slot is ours until `release`.
+        unsafe { self.record.as_ref() }
     }
 
     #[cold]
@@ -423,17 +436,16 @@ impl<In: 'static, Yield: 'static, Ret: 'static> Coroutine<In, Yield, Ret> {
     /// Whether it is being resumed. Dropped it can be then too: `process::exit` runs the destructors of
     /// its thread's locals, on the stack that it is called on, and one of them may own the coroutine.
     ///
-    /// The record says so, and not the engine: `resume` has the latter to itself, and may not have
-    /// written down yet what it has done to it.
+    /// What the engine says of it is not enough: `resume` has that to itself, and may not have written
+    /// down yet what it has done.
     fn is_running(&self) -> bool {
-        // SAFETY: R1, the slot is ours.
-        self.slot.is_some() && unsafe { self.record.as_ref() }.resumer.get() != 0
+        self.slot.is_some() && (self.engine.done() || self.record().is_running())
     }
 
     /// Unwinds a suspended coroutine; tells whether it has ended.
     fn unwind(&mut self) -> bool {
         for _ in 0..UNWIND_ATTEMPTS {
-            if !self.calm.get() && std::thread::panicking() {
+            if self.record().resumer.get() == IN_A_PANIC && panicking() {
                 // It may be suspended in a destructor that a panic runs: to unwind it there would abort (P1).
                 return false;
             }

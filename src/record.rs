@@ -69,7 +69,7 @@ pub(crate) struct Record {
     pub(crate) return_slot: Cell<*mut usize>,
     /// The task that this coroutine is the body of; null for a coroutine made by hand.
     pub(crate) task: Cell<*const ()>,
-    /// A stack pointer of whoever resumes this coroutine; 0 where nobody does, or needs to know.
+    /// A stack pointer of whoever resumed this coroutine last; 0 where nobody needs to know.
     pub(crate) resumer: Cell<usize>,
     /// The innermost deadline that was set on this stack (see `deadline`).
     pub(crate) deadlines: Cell<*const ()>,
@@ -208,6 +208,14 @@ impl Record {
             f(record);
             resumer = record.resumer.get();
         }
+    }
+
+    /// Whether its coroutine is running: the caller's, or one further out.
+    pub(crate) fn is_running(&self) -> bool {
+        let Some(innermost) = of_running() else { return false };
+        let mut found = std::ptr::eq(innermost, self);
+        innermost.each_resumer(&mut |record| found |= std::ptr::eq(record, self));
+        found
     }
 
     /// The id in the record of the slot that `address` lies in, for profilers: any thread, any
