@@ -509,7 +509,7 @@ fn switch_nested_deeply_on_small_stacks() {
             // Looks for the task, and for time limits, on every stack further out.
             return coro::yield_now();
         }
-        Coroutine::<(), (), ()>::new(16 << 10, move |_, ()| nest(depth - 1)).unwrap().resume(());
+        Coroutine::<(), (), ()>::new(64 << 10, move |_, ()| nest(depth - 1)).unwrap().resume(());
     }
     let _watchdog = watchdog();
     coro::go(|| nest(1000)).join().unwrap();

@@ -417,9 +417,9 @@ impl RuntimeBuilder {
     /// # Errors
     ///
     /// `InvalidInput` for a number of workers or a size of stacks that is out of range, a thread name
-    /// with a NUL in it, or a watch of zero; `OutOfMemory` where the kernel reserves no addresses or grants no stack;
-    /// `Unsupported` under a user shadow stack; where the system grants no thread, the kind that it
-    /// gives (`WouldBlock`, mostly) with a message that names the limits.
+    /// with a NUL in it, or a watch of zero; `OutOfMemory` where the kernel reserves no addresses or
+    /// grants no stack; `Unsupported` under a user shadow stack; where the system grants no thread, the
+    /// kind that it gives (`WouldBlock`, mostly) with a message that names the limits.
     ///
     /// # Panics
     ///
