@@ -20,3 +20,14 @@ pub(crate) fn variable<T>(
     assert!(parsed.is_some(), "{name}={value:?}: expected {expected}");
     parsed
 }
+
+/// The number from 1 to `most` that the variable `name` holds; `None` where that is not set, or empty.
+///
+/// # Panics
+///
+/// When it holds anything else.
+#[track_caller]
+pub(crate) fn count(name: &str, most: usize) -> Option<usize> {
+    let parse = |value: &str| value.parse().ok().filter(|n| (1..=most).contains(n));
+    variable(name, format_args!("a number from 1 to {most}"), parse)
+}

@@ -13,7 +13,7 @@ use std::task::Waker;
 use std::thread;
 use std::time::Duration;
 
-use crate::environment::variable;
+use crate::environment::count;
 use crate::report;
 use crate::task::{end_forked, is_forked};
 
@@ -140,9 +140,5 @@ fn report_refusal(error: &io::Error, threads: usize) {
 /// The most threads that there may be: `BLOCKING_MAX_THREADS`, or 500.
 fn limit() -> usize {
     static LIMIT: OnceLock<usize> = OnceLock::new();
-    *LIMIT.get_or_init(|| {
-        let expected = format_args!("a number from 1 to {HIGHEST_LIMIT}");
-        let parse = |value: &str| value.parse().ok().filter(|n| (1..=HIGHEST_LIMIT).contains(n));
-        variable("BLOCKING_MAX_THREADS", expected, parse).unwrap_or(DEFAULT_LIMIT)
-    })
+    *LIMIT.get_or_init(|| count("BLOCKING_MAX_THREADS", HIGHEST_LIMIT).unwrap_or(DEFAULT_LIMIT))
 }

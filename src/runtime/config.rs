@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use crate::environment::variable;
+use crate::environment::{count, variable};
 
 /// The most workers that a runtime may have.
 pub(super) const MAX_WORKERS: usize = 4096;
@@ -15,9 +15,7 @@ pub(super) const MAX_WORKERS: usize = 4096;
 /// When the variable holds anything but a number from 1 to [`MAX_WORKERS`].
 #[track_caller]
 pub(super) fn workers() -> usize {
-    let expected = format_args!("a number from 1 to {MAX_WORKERS}");
-    let parse = |value: &str| value.parse().ok().filter(|n| (1..=MAX_WORKERS).contains(n));
-    variable("CORO_WORKERS", expected, parse)
+    count("CORO_WORKERS", MAX_WORKERS)
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get))
 }
 
