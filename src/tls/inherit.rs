@@ -1,7 +1,5 @@
 //! Values that a coroutine hands down to those that it starts.
 
-use std::ptr;
-
 use super::{Key, storing};
 use crate::locals::{Block, Keyed, Kind};
 use crate::record;
@@ -36,11 +34,7 @@ pub fn set_inheritable<K: Key + Clone + Send, V: Clone + Send + 'static>(key: K,
     // What is there will be cleaned up, and so will what takes its place.
     if let Err(found) = record.locals().replace(&name, &mut value, Kind::INHERITABLE) {
         let block = Block::new(name, Kind::INHERITABLE);
-        // SAFETY: L1, the value goes into its block.
-        let node = unsafe {
-            ptr::write(block.value(), value);
-            block.filled()
-        };
+        let node = fill!(block.value() = value);
         storing(record, |locals| locals.insert_at(found, node));
     }
 }

@@ -7,7 +7,6 @@
 use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt;
-use std::ptr;
 
 use super::storing;
 use crate::locals::{Block, Fixed, Held, Kind};
@@ -231,11 +230,7 @@ impl<T: 'static> LocalKey<T> {
                 return None;
             }
             let block = Block::new(Fixed::of(self), Kind::PRIVATE);
-            // SAFETY: L1, the value goes into its block.
-            let node = unsafe {
-                ptr::write(block.value(), (self.init)());
-                block.filled()
-            };
+            let node = fill!(block.value() = (self.init)());
             locals.insert(node)
         })
     }
@@ -248,11 +243,7 @@ impl<T: 'static> LocalKey<T> {
             return f(Held::value(&held), value);
         }
         let block = Block::new(Fixed::of(self), Kind::PRIVATE);
-        // SAFETY: L1, the value goes into its block.
-        let node = unsafe {
-            ptr::write(block.value(), wrap(value));
-            block.filled()
-        };
+        let node = fill!(block.value() = wrap(value));
         if record::with(|record| storing(record, |locals| locals.insert(node))).is_none() {
             inaccessible();
         }

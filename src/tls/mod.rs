@@ -74,6 +74,18 @@
 //! looked for, and may suspend. An `Eq` or a `Hash` that stores or deletes each time it is asked
 //! makes a search start over; after 16 attempts the search takes what it has found.
 
+/// What a new block becomes when its place has got a value: `fill!(block.value() = value)`. Not a
+/// function, which would have a copy of the value in its frame; see [`locals`](crate::locals).
+macro_rules! fill {
+    ($block:ident.$place:ident() = $value:expr) => {{
+        // SAFETY: L1, L7, the block is new and its owner's alone, and the value goes into its place.
+        unsafe {
+            std::ptr::write($block.$place(), $value);
+            $block.filled()
+        }
+    }};
+}
+
 mod data;
 mod inherit;
 mod local;
@@ -82,7 +94,6 @@ mod scope;
 mod tests;
 
 use std::hash::Hash;
-use std::ptr;
 
 pub use data::Data;
 pub use inherit::{inherit, set_inheritable};
@@ -160,11 +171,7 @@ pub fn set<K: Key, V: 'static>(key: K, mut value: V) {
     // What is there will be cleaned up, and so will what takes its place.
     if let Err(found) = record.locals().replace(&name, &mut value, Kind::PRIVATE) {
         let block = Block::new(name, Kind::PRIVATE);
-        // SAFETY: L1, the value goes into its block.
-        let node = unsafe {
-            ptr::write(block.value(), value);
-            block.filled()
-        };
+        let node = fill!(block.value() = value);
         storing(record, |locals| locals.insert_at(found, node));
     }
 }
@@ -336,11 +343,7 @@ pub fn unload() {
 #[inline]
 pub fn at_exit(f: impl FnOnce() + 'static) {
     let mut blank = Blank::new();
-    // SAFETY: L7, the closure goes into its block.
-    let handler = unsafe {
-        ptr::write(blank.closure(), f);
-        blank.filled()
-    };
+    let handler = fill!(blank.closure() = f);
     record::with(|record| storing(record, |locals| locals.register(handler)));
 }
 

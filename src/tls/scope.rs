@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::marker::PhantomData;
-use std::ptr;
 
 use super::{Key, storing};
 use crate::locals::{Block, Keyed, Kind, Removed, Shadow, Unstored, quietly};
@@ -40,11 +39,7 @@ use crate::record::{self, Record};
 /// ```
 pub fn scope<R>(key: impl Key, value: impl Any, f: impl FnOnce() -> R) -> R {
     let block = Block::new(Keyed(key), Kind::PRIVATE);
-    // SAFETY: L1, the value goes into its block.
-    let node = unsafe {
-        ptr::write(block.value(), value);
-        block.filled()
-    };
+    let node = fill!(block.value() = value);
     within(node, f)
 }
 
@@ -76,11 +71,7 @@ pub fn scope_inheritable<R>(
     f: impl FnOnce() -> R,
 ) -> R {
     let block = Block::new(Keyed(key), Kind::INHERITABLE);
-    // SAFETY: L1, the value goes into its block.
-    let node = unsafe {
-        ptr::write(block.value(), value);
-        block.filled()
-    };
+    let node = fill!(block.value() = value);
     within(node, f)
 }
 
