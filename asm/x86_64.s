@@ -88,3 +88,29 @@ coro_cleanup:
     jmp     {CLEANUP}
     .cfi_endproc
     .size   coro_trampoline, . - coro_trampoline
+
+// The threshold: a frame that whoever walks the stack knows by its function. What lies within, between
+// it and the top of the stack, is the user's; what lies outside is ours.
+
+    .balign 16
+    .globl  coro_threshold
+    .hidden coro_threshold
+    .type   coro_threshold, @function
+
+// extern "C-unwind" fn coro_threshold(argument: *mut (), function: fn(*mut ()))
+//
+//   RDI  the argument for the function
+//   RSI  the function, which may unwind
+coro_threshold:
+    .cfi_startproc
+    push    rbp
+    .cfi_def_cfa_offset 16
+    .cfi_offset rbp, -16
+    mov     rbp, rsp
+    .cfi_def_cfa_register rbp
+    call    rsi
+    pop     rbp
+    .cfi_def_cfa rsp, 8
+    ret
+    .cfi_endproc
+    .size   coro_threshold, . - coro_threshold

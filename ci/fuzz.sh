@@ -5,8 +5,8 @@
 #
 # Installs cargo-fuzz if it is missing. Each run starts from the corpus in
 # fuzz/corpus and leaves it as it is: what a run finds goes to a directory of its own, which is thrown
-# away. An input that fails stays in fuzz/artifacts, and its path is printed. Ends with 1 if any target
-# has found something, after all of them have run.
+# away. An input that fails stays in fuzz/artifacts. Ends with 1 if any target has found something, after
+# all of them have run and what they said of it is printed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -41,13 +41,20 @@ for target in "${targets[@]}"; do
         tasks) options+=(-dict=fuzz/tree.dict) ;;
     esac
     # libFuzzer writes to the first directory and only reads the others.
-    if ! "${nightly[@]}" fuzz run "$target" "$found/$target" "fuzz/corpus/$target" \
-        -- "${options[@]}" </dev/null; then
+    if "${nightly[@]}" fuzz run "$target" "$found/$target" "fuzz/corpus/$target" \
+        -- "${options[@]}" </dev/null >"$found/$target.log" 2>&1; then
+        tail -n 1 "$found/$target.log"
+    else
         failed+=("$target")
     fi
 done
 
 if ((${#failed[@]} > 0)); then
+    for target in "${failed[@]}"; do
+        printf '\n=== fuzz %s: failed\n' "$target" >&2
+        # Without the news of each new input, and the dictionary that it recommends.
+        grep -Ev '^(#[0-9]|\s+NEW_FUNC|")' "$found/$target.log" | tail -n 100 >&2
+    done
     echo "=== fuzz: failed: ${failed[*]}; the inputs are in fuzz/artifacts" >&2
     exit 1
 fi

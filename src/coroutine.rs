@@ -16,13 +16,15 @@
 //! - **C4** No panic leaves a coroutine's function (H4); what it means travels as a value.
 //! - **C5** A switch keeps the callee-saved registers. That is corosensei's; it keeps neither MXCSR nor
 //!   the x87 control word, which belong to the thread.
+//! - **C6** A coroutine made by hand sends a value whenever it suspends itself, but for once: when it is told
+//!   to unwind and stays where it is. Then its record says so.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::mem::{self, ManuallyDrop};
+use std::mem::{self, ManuallyDrop, MaybeUninit};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 use std::thread::panicking;
@@ -35,6 +37,7 @@ use crate::id::Id;
 use crate::locals::{quietly, swallow};
 use crate::record::{self, Record};
 use crate::stack::{self, Class, Slot};
+use crate::unwind::unwind_if_first;
 
 const _: () = assert!(MIN_STACK_SIZE <= 4096, "the smallest slot has 12 KiB for frames and record");
 
@@ -147,14 +150,19 @@ enum Resume<In> {
     Value(In),
     /// The coroutine is being dropped: unwind.
     Unwind,
+    /// The same, where it is not certain that the coroutine is not unwinding already.
+    UnwindIfFirst,
 }
 
 /// The payload that unwinds a coroutine which is dropped while it is suspended.
 struct Dropped;
 
 /// What a record says in place of its resumer's stack pointer when the coroutine has suspended itself while
-/// a panic was under way on its thread.
+/// a panic was under way on its thread, which may be its own.
 const IN_A_PANIC: usize = 1;
+
+/// What it says when the coroutine was told to unwind and stays where it is.
+const STAYS: usize = 2;
 
 /// How often a coroutine that is dropped may swallow the unwinding and suspend itself again.
 const UNWIND_ATTEMPTS: u32 = 16;
@@ -168,11 +176,13 @@ const UNWIND_ATTEMPTS: u32 = 16;
 ///
 /// Dropping a suspended coroutine unwinds it: destructors run, newest first, then its exit handlers,
 /// then its data is dropped. A coroutine that catches this unwinding and suspends itself again is
-/// unwound again, 16 times in all; then its stack is leaked. So it is at once where it suspended itself
-/// while a panic was under way on its thread and one still is, for it may be in a destructor that a panic
-/// runs, and a second panic there would abort the process. In a program compiled with `panic = "abort"`
-/// nothing can be unwound, and a suspended coroutine that is dropped leaks its stack and whatever lives
-/// there. A coroutine that was never resumed just drops its closure.
+/// unwound again, 16 times in all; then its stack is leaked. So it is at once where it is suspended in a
+/// destructor that its own panic runs, for a second panic there would abort the process. (Inside a
+/// [`timeout`](crate::timeout), or anything else that catches panics, it may be in doubt whether it is, where
+/// a panic of somebody else was under way on its thread when it suspended itself, and one is now. Then it is
+/// leaked too.) In a program compiled with `panic = "abort"` nothing can be unwound, and a suspended coroutine
+/// that is dropped leaks its stack and whatever lives there. A coroutine that was never resumed just drops
+/// its closure.
 ///
 /// # Left to its user
 ///
@@ -213,7 +223,7 @@ const UNWIND_ATTEMPTS: u32 = 16;
 /// ```
 #[must_use = "a coroutine does nothing before it is resumed"]
 pub struct Coroutine<In: 'static, Yield: 'static, Ret: 'static> {
-    engine: ManuallyDrop<Engine<Resume<In>, Yield>>,
+    engine: ManuallyDrop<Engine<Resume<In>, MaybeUninit<Yield>>>,
     /// Of the slot; gone when the slot was given back or leaked.
     slot: Option<Slot>,
     record: NonNull<Record>,
@@ -261,26 +271,46 @@ struct Call<'a, F, In, Yield, Ret> {
     yielder: &'a Yielder<In, Yield>,
 }
 
+impl<'a, F, In, Yield, Ret> Call<'a, F, In, Yield, Ret> {
+    /// # Safety
+    ///
+    /// `call` is what the trampoline has passed to [`run`], which is running.
+    unsafe fn parts<'w>(call: *mut ()) -> (&'w Work<F, In, Ret>, &'a Yielder<In, Yield>) {
+        // SAFETY: C1, the call outlives `run`, and its `Work` is owned by the coroutine, which is being
+        // resumed.
+        unsafe {
+            let call = &*call.cast::<Self>();
+            (&*call.work, call.yielder)
+        }
+    }
+}
+
 /// The function that the trampoline calls.
 unsafe extern "C" fn run<F, In, Yield, Ret>(call: *mut ())
 where
     F: FnOnce(&Yielder<In, Yield>, In) -> Ret,
 {
-    // SAFETY: C1, `Coroutine::new` passes a `Call` that outlives this function, and its `Work` is
-    // owned by the coroutine, which is being resumed.
-    let (work, yielder) = unsafe {
-        let call = &*call.cast::<Call<'_, F, In, Yield, Ret>>();
-        (&*call.work, call.yielder)
-    };
+    // SAFETY: C1, the call and the work outlive us.
+    let run = || unsafe { goexit::cross_threshold(call, run_function::<F, In, Yield, Ret>) };
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+        // SAFETY: C1, it is what we were passed.
+        let (work, _) = unsafe { Call::<F, In, Yield, Ret>::parts(call) };
+        work.outcome.set(Some(Err(panic)));
+    }
+}
+
+/// The function on the other side of the threshold.
+unsafe extern "C-unwind" fn run_function<F, In, Yield, Ret>(call: *mut ())
+where
+    F: FnOnce(&Yielder<In, Yield>, In) -> Ret,
+{
+    // SAFETY: C1, it is what `run` was passed.
+    let (work, yielder) = unsafe { Call::<F, In, Yield, Ret>::parts(call) };
     let Some(input) = work.input.take() else { return };
     work.waits.set(false);
-    // The function may be large, so it is moved to the stack once, and not through `catch_unwind` too.
-    let run = || {
-        // SAFETY: C1, the work outlives us; taken here, once, as `waits` says from now on.
-        let function = unsafe { work.function.get().cast::<F>().read() };
-        function(yielder, input)
-    };
-    work.outcome.set(Some(catch_unwind(AssertUnwindSafe(run))));
+    // SAFETY: C1, taken here, once, as `waits` says from now on.
+    let function = unsafe { work.function.get().cast::<F>().read() };
+    work.outcome.set(Some(Ok(function(yielder, input))));
 }
 
 impl<In: 'static, Yield: 'static, Ret: 'static> Coroutine<In, Yield, Ret> {
@@ -326,7 +356,9 @@ impl<In: 'static, Yield: 'static, Ret: 'static> Coroutine<In, Yield, Ret> {
         });
         let work_ref = &raw const *work;
         let identity = Identity { id: Id::next(), task: std::ptr::null(), name: None };
-        let body = move |record: NonNull<Record>, switch: &Switch<Resume<In>, Yield>, input| {
+        let body = move |record: NonNull<Record>,
+                         switch: &Switch<Resume<In>, MaybeUninit<Yield>>,
+                         input| {
             // SAFETY: `Yielder` is a transparent wrapper of `Switch`.
             let yielder = unsafe { &*(&raw const *switch).cast::<Yielder<In, Yield>>() };
             if let Resume::Value(input) = input {
@@ -374,7 +406,8 @@ impl<In: 'static, Yield: 'static, Ret: 'static> Coroutine<In, Yield, Ret> {
     pub fn resume(&mut self, input: In) -> State<Yield, Ret> {
         assert!(!self.engine.done(), "a coroutine was resumed after its end");
         match self.switch_to(Resume::Value(input)) {
-            Some(value) => State::Yielded(value),
+            // SAFETY: C6, it was given a value, and not told to unwind.
+            Some(value) => State::Yielded(unsafe { value.assume_init() }),
             None => self.finish(),
         }
     }
@@ -395,7 +428,7 @@ impl<In: 'static, Yield: 'static, Ret: 'static> Coroutine<In, Yield, Ret> {
     }
 
     #[inline]
-    fn switch_to(&mut self, input: Resume<In>) -> Option<Yield> {
+    fn switch_to(&mut self, input: Resume<In>) -> Option<MaybeUninit<Yield>> {
         self.record().resumer.set(record::stack_pointer());
         let yielded = self.engine.resume(input);
         if panicking() {
@@ -407,7 +440,10 @@ impl<In: 'static, Yield: 'static, Ret: 'static> Coroutine<In, Yield, Ret> {
     /// The panic may be the coroutine's own, which has suspended itself in the middle of it.
     #[cold]
     fn note_panic(&self) {
-        self.record().resumer.set(IN_A_PANIC);
+        let said = &self.record().resumer;
+        if said.get() != STAYS {
+            said.set(IN_A_PANIC);
+        }
     }
 
     /// For as long as there is a slot.
@@ -445,15 +481,16 @@ impl<In: 'static, Yield: 'static, Ret: 'static> Coroutine<In, Yield, Ret> {
     /// Unwinds a suspended coroutine; tells whether it has ended.
     fn unwind(&mut self) -> bool {
         for _ in 0..UNWIND_ATTEMPTS {
-            if self.record().resumer.get() == IN_A_PANIC && panicking() {
-                // It may be suspended in a destructor that a panic runs: to unwind it there would abort (P1).
+            let doubtful = self.record().resumer.get() == IN_A_PANIC && panicking();
+            let input = if doubtful { Resume::UnwindIfFirst } else { Resume::Unwind };
+            let Some(value) = self.switch_to(input) else { return true };
+            if self.record().resumer.get() == STAYS {
                 return false;
             }
-            match self.switch_to(Resume::Unwind) {
-                None => return true,
-                // Whatever becomes of that, the coroutine is to be cleaned up.
-                Some(value) => quietly(|| drop(value)),
-            }
+            // SAFETY: C6.
+            let value = unsafe { value.assume_init() };
+            // Whatever becomes of that, the coroutine is to be cleaned up.
+            quietly(|| drop(value));
         }
         false
     }
@@ -529,7 +566,7 @@ impl<In: 'static, Yield: 'static, Ret: 'static> fmt::Debug for Coroutine<In, Yie
 /// });
 /// ```
 #[repr(transparent)]
-pub struct Yielder<In, Yield>(Switch<Resume<In>, Yield>);
+pub struct Yielder<In, Yield>(Switch<Resume<In>, MaybeUninit<Yield>>);
 
 impl<In, Yield> Yielder<In, Yield> {
     /// Suspends the coroutine: `value` is what [`Coroutine::resume`] gives back, and the next
@@ -555,10 +592,25 @@ impl<In, Yield> Yielder<In, Yield> {
     /// ```
     #[inline]
     pub fn suspend(&self, value: Yield) -> In {
-        match self.0.suspend(value) {
+        match self.0.suspend(MaybeUninit::new(value)) {
             Resume::Value(input) => input,
             Resume::Unwind => resume_unwind(Box::new(Dropped)),
+            Resume::UnwindIfFirst => self.unwind_if_first(),
         }
+    }
+
+    /// Unwinds the coroutine, or leaves it for good where that might abort (P1).
+    #[cold]
+    fn unwind_if_first(&self) -> ! {
+        let record = record::at(&raw const *self).expect("a yielder lies on its coroutine's stack");
+        // The yielder may be lent to a coroutine that this one has resumed. From there nothing is seen of
+        // this one.
+        if record::of_running().is_some_and(|running| std::ptr::eq(running, record)) {
+            unwind_if_first(Box::new(Dropped));
+        }
+        record.resumer.set(STAYS);
+        self.0.suspend(MaybeUninit::uninit());
+        unreachable!("a coroutine that was dropped is not resumed")
     }
 }
 

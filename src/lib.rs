@@ -20,6 +20,7 @@ mod stack;
 mod task;
 mod time;
 pub mod tls;
+mod unwind;
 mod wait;
 
 pub use blocking::blocking;

@@ -248,6 +248,13 @@ fn find(address: usize) -> Option<*const Record> {
     stack::ceiling_of(address).map(|ceiling| record_below(ceiling.get()))
 }
 
+/// The record of the coroutine on whose stack `there` lies, where the caller's code, or that which waits for
+/// it, is.
+pub(crate) fn at<'a, T>(there: *const T) -> Option<&'a Record> {
+    // SAFETY: R1, the caller's word.
+    find(there.addr()).map(|record| unsafe { &*record })
+}
+
 /// The place of the record of the slot whose ceiling is known.
 #[inline(always)]
 pub(crate) fn record_below(ceiling: usize) -> *const Record {

@@ -296,12 +296,6 @@ fn switch_dropped_in_the_middle_of_its_own_panic_it_is_leaked() {
     // In a process of its own, because the thread stays as it is: panicking.
     in_child("switch_dropped_in_the_middle_of_its_own_panic_it_is_leaked", LIMIT, || {
         quiet();
-        struct SuspendsInDrop<'a>(&'a Yielder<(), ()>);
-        impl Drop for SuspendsInDrop<'_> {
-            fn drop(&mut self) {
-                self.0.suspend(());
-            }
-        }
         let mut coroutine = Coroutine::<(), (), ()>::new(STACK, |yielder, ()| {
             let _suspends = SuspendsInDrop(yielder);
             planned("dropped in the middle of it");
@@ -309,6 +303,150 @@ fn switch_dropped_in_the_middle_of_its_own_panic_it_is_leaked() {
         .unwrap();
         assert_eq!(coroutine.resume(()), State::Yielded(()));
         // To unwind it once more, in a destructor that a panic runs, would abort.
+        drop(coroutine);
+        assert!(panicking());
+    });
+}
+
+/// Suspends the coroutine by hand when it is dropped.
+struct SuspendsInDrop<'a>(&'a Yielder<(), ()>);
+
+impl Drop for SuspendsInDrop<'_> {
+    fn drop(&mut self) {
+        self.0.suspend(());
+    }
+}
+
+/// A coroutine that has suspended itself and has a handler, which counts.
+fn suspended(handlers: &Counter) -> Coroutine<(), (), ()> {
+    let counter = handlers.clone();
+    let mut coroutine = Coroutine::new(STACK, move |yielder: &Yielder<(), ()>, ()| {
+        tls::at_exit(move || counter.add());
+        yielder.suspend(());
+    })
+    .unwrap();
+    assert_eq!(coroutine.resume(()), State::Yielded(()));
+    coroutine
+}
+
+/// That a panic is under way says nothing of a coroutine that is dropped then: it may be a neighbour's.
+#[test]
+fn switch_dropped_in_a_panic_that_is_not_its_own_it_is_unwound() {
+    let _watchdog = watchdog();
+    quiet();
+    let runtime = common::runtime(1);
+    for why in [Why::Panic, Why::Cancel] {
+        let neighbour = Unwinding::start(&runtime, why);
+        let handlers = Counter::default();
+        let counter = handlers.clone();
+        runtime.go(move || drop(suspended(&counter))).join().unwrap();
+        assert_eq!(handlers.get(), 1);
+        let counter = handlers.clone();
+        let other = runtime.go(move || {
+            let _coroutine = suspended(&counter);
+            planned("with a suspended coroutine");
+        });
+        assert!(other.join().is_err());
+        assert_eq!(handlers.get(), 2);
+        neighbour.finish();
+    }
+}
+
+/// As a generator is used, in a destructor that a panic runs.
+#[test]
+fn switch_used_in_a_destructor_that_a_panic_runs_it_is_unwound() {
+    struct Uses(Counter);
+    impl Drop for Uses {
+        fn drop(&mut self) {
+            assert!(panicking());
+            drop(suspended(&self.0));
+        }
+    }
+    let _watchdog = watchdog();
+    quiet();
+    let handlers = Counter::default();
+    let uses = Uses(handlers.clone());
+    let caught = catch_unwind(AssertUnwindSafe(move || {
+        let _uses = uses;
+        planned("uses a coroutine on its way");
+    }));
+    assert!(caught.is_err());
+    assert_eq!(handlers.get(), 1);
+}
+
+/// Its destructor catches what it calls, and throws it on.
+#[test]
+fn switch_suspended_under_a_catch_in_its_own_panic_it_is_leaked() {
+    // In a process of its own, because the thread stays as it is: panicking.
+    in_child("switch_suspended_under_a_catch_in_its_own_panic_it_is_leaked", LIMIT, || {
+        struct ThrowsOn<'a>(&'a Yielder<(), ()>);
+        impl Drop for ThrowsOn<'_> {
+            fn drop(&mut self) {
+                let caught = catch_unwind(AssertUnwindSafe(|| self.0.suspend(())));
+                resume_unwind(caught.unwrap_err());
+            }
+        }
+        quiet();
+        let mut coroutine = Coroutine::<(), (), ()>::new(STACK, |yielder, ()| {
+            let _throws_on = ThrowsOn(yielder);
+            planned("dropped in the middle of it");
+        })
+        .unwrap();
+        assert_eq!(coroutine.resume(()), State::Yielded(()));
+        drop(coroutine);
+        assert!(panicking());
+    });
+}
+
+/// It cannot be told from the case above.
+#[test]
+fn switch_dropped_under_a_catch_in_a_panic_that_is_not_its_own_it_is_leaked() {
+    let _watchdog = watchdog();
+    quiet();
+    let runtime = common::runtime(1);
+    let neighbour = Unwinding::start(&runtime, Why::Panic);
+    let handlers = Counter::default();
+    let counter = handlers.clone();
+    let leaves = move || {
+        let body = move |yielder: &Yielder<(), ()>, ()| {
+            tls::at_exit(move || counter.add());
+            let _ = catch_unwind(AssertUnwindSafe(|| yielder.suspend(())));
+        };
+        let mut coroutine = Coroutine::new(STACK, body).unwrap();
+        coroutine.resume(());
+        drop(coroutine);
+    };
+    runtime.go(leaves).join().unwrap();
+    assert_eq!(handlers.get(), 0);
+    neighbour.finish();
+    assert!(!runtime.go(panicking).join().unwrap());
+}
+
+/// Both are in the destructor of the outer one, whose panic it is.
+#[test]
+fn switch_suspended_from_within_another_in_its_own_panic_it_is_leaked() {
+    // In a process of its own, because the thread stays as it is: panicking.
+    in_child("switch_suspended_from_within_another_in_its_own_panic_it_is_leaked", LIMIT, || {
+        struct Lends<'a>(&'a Yielder<(), ()>);
+        impl Drop for Lends<'_> {
+            fn drop(&mut self) {
+                let outer = std::ptr::from_ref(self.0).addr();
+                let mut inner = Coroutine::<(), (), ()>::new(STACK, move |_, ()| {
+                    let outer = std::ptr::with_exposed_provenance::<Yielder<(), ()>>(outer);
+                    // SAFETY: it lives until `inner` is done.
+                    unsafe { &*outer }.suspend(());
+                })
+                .unwrap();
+                inner.resume(());
+            }
+        }
+        quiet();
+        let mut coroutine = Coroutine::<(), (), ()>::new(STACK, |yielder, ()| {
+            let _lends = Lends(yielder);
+            planned("dropped in the middle of it");
+        })
+        .unwrap();
+        assert_eq!(coroutine.resume(()), State::Yielded(()));
         drop(coroutine);
         assert!(panicking());
     });
