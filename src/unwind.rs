@@ -129,10 +129,10 @@ impl Table {
             let landing_pad = self.number(encoding)?;
             let action = self.uleb128();
             if (start..start + length).contains(&offset) {
-                // The first action is that of a catch, or of a filter, which lets nothing pass. Or it is zero.
-                return Some(
-                    landing_pad == 0 || action == 0 || actions.skipped(action - 1).byte() == 0,
-                );
+                // Without a landing pad, or an action there, or with a first action of zero: for destructors
+                // at most. Other actions are those of a catch, and of a filter, which lets nothing pass.
+                let nothing = landing_pad == 0 || action == 0;
+                return Some(nothing || actions.skipped(action - 1).byte() == 0);
             }
         }
         // Not meant to unwind.
