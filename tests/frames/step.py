@@ -17,13 +17,19 @@ def frames():
     return addresses, gdb.frame_stop_reason_string(last.unwind_stop_reason())
 
 
+def distance(address, start):
+    """As the program computes it: in 64 bits. Where a walk goes astray any number may be an address."""
+    return (address - start + 2**63) % 2**64 - 2**63
+
+
 def report(start):
     try:
         addresses, end = frames()
     except gdb.error as error:
         # In the middle of the switch gdb may look for a frame where nothing is mapped.
         addresses, end = [gdb.newest_frame().pc()], str(error)
-    print(f"STOP {' '.join(str(address - start) for address in addresses)}: {end}", flush=True)
+    distances = " ".join(str(distance(address, start)) for address in addresses)
+    print(f"STOP {distances}: {end}", flush=True)
 
 
 gdb.execute("set backtrace past-main on")
