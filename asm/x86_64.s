@@ -89,19 +89,20 @@ coro_cleanup:
     .cfi_endproc
     .size   coro_trampoline, . - coro_trampoline
 
-// The threshold: a frame that whoever walks the stack knows by its function. What lies within, between
-// it and the top of the stack, is the user's; what lies outside is ours.
-
-    .balign 16
-    .globl  coro_threshold
-    .hidden coro_threshold
-    .type   coro_threshold, @function
-
-// extern "C-unwind" fn coro_threshold(argument: *mut (), function: fn(*mut ()))
+// Marks: frames that whoever walks the stack knows by their function (see `unwind`). Each calls a function of
+// ours and returns.
+//
+// extern "C-unwind" fn(argument: *mut (), function: fn(*mut ()))
 //
 //   RDI  the argument for the function
 //   RSI  the function, which may unwind
-coro_threshold:
+
+    .irp    mark, coro_caught, coro_held, coro_thrown_on
+    .balign 16
+    .globl  \mark
+    .hidden \mark
+    .type   \mark, @function
+\mark:
     .cfi_startproc
     push    rbp
     .cfi_def_cfa_offset 16
@@ -113,4 +114,5 @@ coro_threshold:
     .cfi_def_cfa rsp, 8
     ret
     .cfi_endproc
-    .size   coro_threshold, . - coro_threshold
+    .size   \mark, . - \mark
+    .endr

@@ -25,7 +25,7 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop, MaybeUninit};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::ptr::NonNull;
 use std::thread::panicking;
 
@@ -37,7 +37,7 @@ use crate::id::Id;
 use crate::locals::{quietly, swallow};
 use crate::record::{self, Record};
 use crate::stack::{self, Class, Slot};
-use crate::unwind::unwind_if_first;
+use crate::unwind::{catch_call, unwind_if_first};
 
 const _: () = assert!(MIN_STACK_SIZE <= 4096, "the smallest slot has 12 KiB for frames and record");
 
@@ -178,9 +178,8 @@ const UNWIND_ATTEMPTS: u32 = 16;
 /// then its data is dropped. A coroutine that catches this unwinding and suspends itself again is
 /// unwound again, 16 times in all; then its stack is leaked. So it is at once where it is suspended in a
 /// destructor that its own panic runs, for a second panic there would abort the process. (Inside a
-/// [`timeout`](crate::timeout), or anything else that catches panics, it may be in doubt whether it is, where
-/// a panic of somebody else was under way on its thread when it suspended itself, and one is now. Then it is
-/// leaked too.) In a program compiled with `panic = "abort"` nothing can be unwound, and a suspended coroutine
+/// [`catch_unwind`](std::panic::catch_unwind) it may be in doubt whether it is, where a panic of somebody
+/// else was under way on its thread when it suspended itself, and one is now. Then it is leaked too.) In a program compiled with `panic = "abort"` nothing can be unwound, and a suspended coroutine
 /// that is dropped leaks its stack and whatever lives there. A coroutine that was never resumed just drops
 /// its closure.
 ///
@@ -192,8 +191,8 @@ const UNWIND_ATTEMPTS: u32 = 16;
 ///   before its thread does. If it is forgotten there, or kept in another thread-local whose destructor
 ///   unwinds it, what it borrows may be gone. Tasks need no such care: their thread outlives them.
 /// - One that is forgotten or leaked in the middle of a panic leaves its thread
-///   [panicking](std::thread::panicking) for ever. Then nothing on that thread can be cancelled or cut
-///   short by a [`timeout`](crate::timeout) any more.
+///   [panicking](std::thread::panicking) for ever. From then on it is in doubt for others on that thread too
+///   whether they can be unwound.
 ///
 /// # Examples
 ///
@@ -291,15 +290,14 @@ where
     F: FnOnce(&Yielder<In, Yield>, In) -> Ret,
 {
     // SAFETY: C1, the call and the work outlive us.
-    let run = || unsafe { goexit::cross_threshold(call, run_function::<F, In, Yield, Ret>) };
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+    if let Err(panic) = unsafe { catch_call(call, run_function::<F, In, Yield, Ret>) } {
         // SAFETY: C1, it is what we were passed.
         let (work, _) = unsafe { Call::<F, In, Yield, Ret>::parts(call) };
         work.outcome.set(Some(Err(panic)));
     }
 }
 
-/// The function on the other side of the threshold.
+/// What [`run`] calls and catches.
 unsafe extern "C-unwind" fn run_function<F, In, Yield, Ret>(call: *mut ())
 where
     F: FnOnce(&Yielder<In, Yield>, In) -> Ret,
@@ -606,7 +604,7 @@ impl<In, Yield> Yielder<In, Yield> {
         // The yielder may be lent to a coroutine that this one has resumed. From there nothing is seen of
         // this one.
         if record::of_running().is_some_and(|running| std::ptr::eq(running, record)) {
-            unwind_if_first(Box::new(Dropped));
+            unwind_if_first(|| Box::new(Dropped));
         }
         record.resumer.set(STAYS);
         self.0.suspend(MaybeUninit::uninit());

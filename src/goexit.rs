@@ -65,11 +65,6 @@ unsafe extern "C" {
     safe static coro_cleanup: u8;
 }
 
-unsafe extern "C-unwind" {
-    /// Calls `function(argument)` from a frame that a walk of the stack can tell from all others.
-    fn coro_threshold(argument: *mut (), function: unsafe extern "C-unwind" fn(*mut ()));
-}
-
 /// One of the two places that the return address of a coroutine's function can name.
 ///
 /// # Examples
@@ -128,25 +123,6 @@ pub(crate) unsafe fn enter(
         (*record).phase.set(Phase::Closed);
         (*record).locals().close();
     }
-}
-
-/// Calls `function(argument)` across the threshold.
-///
-/// # Safety
-///
-/// That of the function.
-#[inline]
-pub(crate) unsafe fn cross_threshold(
-    argument: *mut (),
-    function: unsafe extern "C-unwind" fn(*mut ()),
-) {
-    // SAFETY: the caller's word.
-    unsafe { coro_threshold(argument, function) };
-}
-
-/// Whether the threshold is the function that begins at `address`.
-pub(crate) fn is_threshold(address: usize) -> bool {
-    address == coro_threshold as *const () as usize
 }
 
 /// What the trampoline's `cleanup` label jumps to: runs the handlers and drops the data.

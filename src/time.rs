@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::time::{Duration, Instant};
 
 use crate::locals::Interruption;
 use crate::task::{Deadline, Waiting, current_task, park_for, park_thread, yield_now};
+use crate::unwind::hold;
 
 /// Suspends the coroutine for at least `duration`; [`Duration::MAX`] is for ever. On a plain thread
 /// it blocks the thread.
@@ -157,7 +158,8 @@ impl From<Elapsed> for io::Error {
 ///
 /// Three things to know of it:
 ///
-/// - In a destructor that a panic runs it does not elapse, since a second panic would abort there.
+/// - In a destructor that a panic runs it does not elapse, since a second panic would abort there. Where
+///   that is in doubt it elapses late, as a [cancellation](crate::JoinHandle::cancel) comes late.
 /// - Code that swallows the unwinding of an outer timeout has swallowed those of the timeouts within
 ///   it as well; they do not elapse any more.
 /// - A stack that another library has made is, to this crate, part of its thread. So a timeout that is
@@ -187,12 +189,15 @@ impl From<Elapsed> for io::Error {
 pub fn timeout<T>(duration: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
     let Some(time) = Instant::now().checked_add(duration) else { return Ok(f()) };
     let deadline = Deadline::new(time);
-    catch_unwind(AssertUnwindSafe(|| deadline.run(f))).map_err(|payload| {
-        match payload.downcast_ref::<Interruption>() {
-            Some(interruption) if interruption.target == deadline.id => Elapsed,
-            _ => resume_unwind(payload),
-        }
-    })
+    hold(
+        || deadline.run(f),
+        |outcome| {
+            outcome.map_err(|payload| match payload.downcast_ref::<Interruption>() {
+                Some(interruption) if interruption.target == deadline.id => Elapsed,
+                _ => resume_unwind(payload),
+            })
+        },
+    )
 }
 
 /// Ticks every `period`, the first time one period from now. As with Go's `Ticker`, ticks that nobody

@@ -8,21 +8,81 @@
 //! destructors or without, or ends the process. The last is what it writes of each call in a destructor that
 //! a panic runs.
 //!
-//! If every frame up to the threshold passes on what comes from within, none of them is in such a
-//! destructor. Of the frames beyond one that catches there is no telling: of a call that catches
-//! everything the compiler writes nothing, and yet what was caught may be thrown on.
+//! So none of a coroutine's frames is in such a destructor, if each passes on what comes from within, up to
+//! one that catches it for good. Of the frames beyond one that catches, as a rule, there is no telling: of a
+//! call that catches everything the compiler writes nothing, and yet what was caught may be thrown on.
+//! But this crate marks its own catches, by frames that have a name:
+//!
+//! ```text
+//!   thrown_on:  what was held is thrown on from here     <- the search goes on
+//!     ...         frames of ours: they catch, and wait, but hold no destructors of the user's
+//!   held:       what comes from within is held
+//!     ...         frames of the user's                   <- asked
+//!   caught:     what comes from within goes no further   <- the search ends
+//!     ...
+//! ```
 //!
 //! The tables are the "language-specific data" of the Itanium C++ ABI, level II, in the layout that GCC gave
 //! them (`unwind-pe.h`, `except_tab.h`) and LLVM shares. std's personality routine reads the same ones.
 //!
 //! - **U1** What the unwinder gives is good: a frame while it is visited, and as its table null or such a
 //!   one, written by a compiler, in memory that stays.
+//! - **M1** A mark calls the function that it is given, once, with its argument.
 
 use std::any::Any;
 use std::ffi::{c_int, c_void};
-use std::panic::resume_unwind;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use crate::goexit;
+pub(crate) type Payload = Box<dyn Any + Send>;
+
+/// What a mark calls.
+type Function = unsafe extern "C-unwind" fn(*mut ());
+
+// See `asm/x86_64.s`, which `goexit` takes in. Each calls `function(argument)`.
+unsafe extern "C-unwind" {
+    fn coro_caught(argument: *mut (), function: Function);
+    fn coro_held(argument: *mut (), function: Function);
+    fn coro_thrown_on(argument: *mut (), function: Function);
+}
+
+/// Runs `function(argument)` and catches what it is unwound with, for good.
+///
+/// # Safety
+///
+/// That of the function.
+#[inline]
+pub(crate) unsafe fn catch_call(argument: *mut (), function: Function) -> Result<(), Payload> {
+    // SAFETY: the caller's word.
+    catch_unwind(AssertUnwindSafe(|| unsafe { coro_caught(argument, function) }))
+}
+
+/// Runs `f` and catches what it is unwound with; `then` may throw that on.
+pub(crate) fn hold<R, S>(f: impl FnOnce() -> R, then: impl FnOnce(Result<R, Payload>) -> S) -> S {
+    let held = || catch_unwind(AssertUnwindSafe(|| marked(coro_held, f)));
+    marked(coro_thrown_on, || then(held()))
+}
+
+/// Runs `f` within a mark.
+fn marked<F: FnOnce() -> R, R>(mark: unsafe extern "C-unwind" fn(*mut (), Function), f: F) -> R {
+    struct Call<F, R> {
+        f: ManuallyDrop<F>,
+        value: MaybeUninit<R>,
+    }
+    unsafe extern "C-unwind" fn run<F: FnOnce() -> R, R>(call: *mut ()) {
+        // SAFETY: M1, it is that of `marked`, which waits for us.
+        let call = unsafe { &mut *call.cast::<Call<F, R>>() };
+        // SAFETY: M1, taken here, once.
+        let f = unsafe { ManuallyDrop::take(&mut call.f) };
+        call.value.write(f());
+    }
+    let mut call = Call { f: ManuallyDrop::new(f), value: MaybeUninit::uninit() };
+    // SAFETY: M1, a mark calls `run` with this call, once; if it returns the value is there.
+    unsafe {
+        mark((&raw mut call).cast(), run::<F, R>);
+        call.value.assume_init()
+    }
+}
 
 /// A frame, as the unwinder describes it.
 #[repr(C)]
@@ -44,43 +104,50 @@ unsafe extern "C" {
     fn _Unwind_GetIPInfo(frame: *mut Frame, is_before: *mut c_int) -> usize;
 }
 
-/// What the frames have said so far, from the innermost outwards.
+/// Where the search is, on its way from the innermost frame outwards.
 enum Search {
-    /// The frame that searches, which does not count, is the next.
+    /// At the frame that searches, which does not count.
     Begins,
-    GoesOn,
-    /// All pass on.
+    /// Among frames that are to be asked.
+    Asks,
+    /// Among frames of ours, from `held` to `thrown_on`.
+    Skips,
+    /// At `caught`: all that were asked pass on.
     Passed,
+    /// At one that does not.
+    Refused,
 }
 
-/// Unwinds the coroutine made by hand that the caller runs on, with `payload` and without the panic
-/// hook; or returns, where it is not certain that it is not unwinding already.
+/// Unwinds the coroutine that the caller runs on, without the panic hook and with what `payload` gives;
+/// or returns, where it is not certain that it is not unwinding already. Then `payload` is not called.
 // Search and throw are one call, for of another call the caller's table may say something else.
 #[cold]
 #[inline(never)]
-pub(crate) fn unwind_if_first(payload: Box<dyn Any + Send>) {
+pub(crate) fn unwind_if_first(payload: impl FnOnce() -> Payload) {
     let mut search = Search::Begins;
     // SAFETY: U1, `visit` is given `search`, and does not unwind.
     unsafe { _Unwind_Backtrace(visit, (&raw mut search).cast()) };
     if matches!(search, Search::Passed) {
-        resume_unwind(payload);
+        resume_unwind(payload());
     }
 }
 
 extern "C" fn visit(frame: *mut Frame, search: *mut c_void) -> c_int {
     // SAFETY: U1, it is that of `unwind_if_first`, which waits for us.
     let search = unsafe { &mut *search.cast::<Search>() };
-    if matches!(search, Search::Begins) {
-        *search = Search::GoesOn;
-        return GO_ON;
-    }
     // SAFETY: U1, it is being visited.
     let function = unsafe { _Unwind_GetRegionStart(frame) };
-    if goexit::is_threshold(function) {
-        *search = Search::Passed;
-        return STOP;
-    }
-    if passes_on(frame, function) { GO_ON } else { STOP }
+    let [caught, held, thrown_on] =
+        [coro_caught, coro_held, coro_thrown_on].map(|mark| mark as *const () as usize);
+    *search = match search {
+        Search::Begins => Search::Asks,
+        Search::Skips if function == thrown_on => Search::Asks,
+        Search::Asks if function == held => Search::Skips,
+        Search::Asks if function == caught => Search::Passed,
+        Search::Asks if !passes_on(frame, function) => Search::Refused,
+        _ => return GO_ON,
+    };
+    if matches!(search, Search::Passed | Search::Refused) { STOP } else { GO_ON }
 }
 
 /// Whether the frame passes on what comes from the one within it.

@@ -317,12 +317,14 @@ impl Drop for SuspendsInDrop<'_> {
     }
 }
 
-/// A coroutine that has suspended itself and has a handler, which counts.
+/// A coroutine that has suspended itself, inside calls that throw on what they catch, and has a handler,
+/// which counts.
 fn suspended(handlers: &Counter) -> Coroutine<(), (), ()> {
     let counter = handlers.clone();
     let mut coroutine = Coroutine::new(STACK, move |yielder: &Yielder<(), ()>, ()| {
         tls::at_exit(move || counter.add());
-        yielder.suspend(());
+        let suspend = || yielder.suspend(());
+        coro::timeout(Duration::from_secs(3600), || coro::scope(|_| suspend())).unwrap();
     })
     .unwrap();
     assert_eq!(coroutine.resume(()), State::Yielded(()));

@@ -14,8 +14,16 @@ use crate::id::Id;
 pub(crate) struct Interruption {
     /// Whom it is meant for. Not an address: a payload that was kept could find somebody else there.
     pub(crate) target: Id,
-    /// Has it come again at the next suspension.
-    pub(crate) again: fn(Id),
+    /// Notes whether it has been delivered. If not, it comes at the next suspension.
+    pub(crate) note: fn(Id, bool),
+}
+
+impl Interruption {
+    /// The payload, for an unwinding that begins now.
+    pub(crate) fn deliver(self) -> Box<dyn Any + Send> {
+        (self.note)(self.target, true);
+        Box::new(self)
+    }
 }
 
 /// Runs user code that has nobody to panic to, one piece after another. Interruptions that it has caught
@@ -49,7 +57,7 @@ impl Quiet {
 impl Drop for Quiet {
     fn drop(&mut self) {
         for interruption in &self.interrupted {
-            (interruption.again)(interruption.target);
+            (interruption.note)(interruption.target, false);
         }
     }
 }

@@ -3,15 +3,14 @@
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::panic::{
-    AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind,
-};
+use std::panic::{Location, RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::spawn_here;
 use crate::id::Id;
 use crate::task::{Child, Children, Handle, JoinError, JoinHandle};
+use crate::unwind::hold;
 
 /// Runs `f`, which may start coroutines that borrow what lives outside of the scope, and waits until
 /// all of them have ended and their cleanup is over; as [`std::thread::scope`].
@@ -70,13 +69,15 @@ pub fn scope<'env, T>(f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) ->
         scope: PhantomData,
         env: PhantomData,
     };
-    let outcome = catch_unwind(AssertUnwindSafe(|| f(&scope)));
-    scope.children.wait();
-    match outcome {
-        Err(payload) => resume_unwind(payload),
-        Ok(_) if scope.children.has_panicked() => panic!("a coroutine of this scope panicked"),
-        Ok(value) => value,
-    }
+    let value = hold(
+        || f(&scope),
+        |outcome| {
+            scope.children.wait();
+            outcome.unwrap_or_else(|payload| resume_unwind(payload))
+        },
+    );
+    assert!(!scope.children.has_panicked(), "a coroutine of this scope panicked");
+    value
 }
 
 /// Where coroutines are started that borrow; given to the function of [`scope`].

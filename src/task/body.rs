@@ -6,7 +6,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::io;
 use std::mem::{self, ManuallyDrop, needs_drop, offset_of};
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicPtr;
 
@@ -18,6 +18,7 @@ use super::state::State;
 use crate::id::Id;
 use crate::locals::{Interruption, Quiet, quietly};
 use crate::stack::Class;
+use crate::unwind::catch_call;
 
 /// Why a coroutine gave no value.
 ///
@@ -260,12 +261,8 @@ where
         quietly(|| unsafe { content.cast::<F>().drop_in_place() });
         Err(JoinError::Cancelled)
     } else {
-        let run = || {
-            // SAFETY: T5, the content is the closure, and it is the task's; then the closure is gone
-            // and nobody reads the outcome yet.
-            unsafe { content.cast::<Outcome<T>>().write(Ok(content.cast::<F>().read()())) };
-        };
-        catch_unwind(AssertUnwindSafe(run)).map_err(|payload| {
+        // SAFETY: T5, the content is the closure, and it is the task's.
+        unsafe { catch_call(content.cast(), run_closure::<F, T>) }.map_err(|payload| {
             match payload.downcast_ref::<Interruption>() {
                 Some(interruption) if interruption.target == header.id => JoinError::Cancelled,
                 _ => JoinError::Panicked(payload),
@@ -288,6 +285,16 @@ where
         // The function is over, so there is nothing left that could be interrupted.
         mem::forget(quiet);
     }
+}
+
+/// Puts the closure's value in its place.
+///
+/// # Safety
+///
+/// The content is the closure, and the caller's, and nobody reads the outcome yet.
+unsafe extern "C-unwind" fn run_closure<F: FnOnce() -> T, T>(content: *mut ()) {
+    // SAFETY: T5, the caller's word.
+    unsafe { content.cast::<Outcome<T>>().write(Ok(content.cast::<F>().read()())) };
 }
 
 /// Stores why there is no value. In `run` this would, in a debug build, take up as much of every

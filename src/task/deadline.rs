@@ -12,7 +12,6 @@
 //!   every pointer in a chain is good.
 
 use std::cell::Cell;
-use std::panic::resume_unwind;
 use std::ptr;
 use std::time::Instant;
 
@@ -126,29 +125,20 @@ pub(super) fn first_after(now: Instant) -> Option<Instant> {
     first
 }
 
-/// Whether there is a deadline that is past and was not delivered.
-pub(super) fn is_past(now: Instant) -> bool {
-    let mut past = false;
-    each(|deadline| past |= deadline.time <= now);
-    past
-}
-
-/// Unwinds to the outermost deadline that is past, if there is one: to unwind to it is to unwind from
-/// all within.
-pub(super) fn unwind_past(now: Instant) {
-    let mut target = None;
+/// What to unwind with to the outermost deadline that is past, if there is one: to unwind to it is to unwind
+/// from all within.
+pub(super) fn past(now: Instant) -> Option<Interruption> {
+    let mut outermost = None;
     each(|deadline| {
         if deadline.time <= now {
-            target = Some(deadline.id);
+            outermost = Some(deadline.id);
         }
     });
-    let Some(target) = target else { return };
-    set_delivered(target, true);
-    resume_unwind(Box::new(Interruption { target, again: |target| set_delivered(target, false) }));
+    outermost.map(|target| Interruption { target, note: note_delivered })
 }
 
 /// Notes of a deadline that is in force, and of those within it, whether it was delivered.
-fn set_delivered(target: Id, delivered: bool) {
+fn note_delivered(target: Id, delivered: bool) {
     let mut within = false;
     each_in_force(|deadline| within |= deadline.id == target);
     each_in_force(|deadline| {

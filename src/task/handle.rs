@@ -219,8 +219,10 @@ impl<T> JoinHandle<T> {
     /// there: destructors run, newest first, then exit handlers, then its data is dropped, and
     /// [`join`](JoinHandle::join) gives [`JoinError::Cancelled`]. One that runs is unwound at its
     /// next suspension. The unwinding comes once; code that catches it goes on. It is put off while the
-    /// coroutine is suspended in a destructor that a panic runs, and may be while another coroutine of
-    /// its worker is, because a second panic there would abort the process.
+    /// coroutine is in a destructor that a panic runs, because a second panic there would abort the
+    /// process. Inside a [`catch_unwind`](std::panic::catch_unwind), or a coroutine made by hand, it may be
+    /// in doubt whether it is, while another coroutine of its worker is suspended in such a destructor;
+    /// then it is put off until that one is through.
     ///
     /// In a program compiled with `panic = "abort"` only a coroutine that has not started is
     /// cancelled.

@@ -2,12 +2,14 @@
 //! short: a cancellation, or a deadline.
 //!
 //! Both unwind the coroutine from the suspension, with a payload of ours and without the panic hook.
-//! They do not while the thread is unwinding already, since a second panic that leaves a destructor
-//! aborts the process. std counts panics by thread, not by coroutine, so it may be another coroutine
-//! of the same worker that is suspended in the middle of its unwinding. A task that switched out while
-//! no panic was under way is not unwinding itself, whatever has begun since. Otherwise there is no
-//! telling: the interruption is *put off*, and the worker wakes the task again once no panic is under
-//! way.
+//! They do not where it is unwinding already, since a second panic that leaves a destructor aborts the
+//! process. std counts panics by thread, not by coroutine, so it may be another coroutine of the same
+//! worker that is suspended in the middle of its unwinding. A task that switched out while no panic was
+//! under way is not unwinding itself, whatever has begun since. Otherwise its frames tell (see
+//! [`unwind`](crate::unwind)); but not inside a `catch_unwind` of the user's, nor in a coroutine made by
+//! hand, whose resumer would be unwound as well. There, and in a destructor that its own panic runs, the
+//! interruption is *put off*: it may come at a later suspension, and the worker wakes the task again once no
+//! panic is under way.
 //!
 //! What leads from the public functions to the switch is inlined always. A CPU predicts where a `ret`
 //! goes by the calls that it has seen, and after a switch those were another stack's: each `ret`
@@ -37,6 +39,7 @@ use super::timers::Timer;
 use crate::id::Id;
 use crate::locals::Interruption;
 use crate::record::{self, Record};
+use crate::unwind::unwind_if_first;
 
 /// What a parked task waits for, as reports tell it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -200,7 +203,7 @@ impl Current {
         if self.is_newly_cancelled() {
             return self.interrupt_if(!thread::panicking(), now, 0);
         }
-        if deadline::is_past(now) {
+        if deadline::past(now).is_some() {
             // Others first, so that whoever just looks whether something is there starves nobody.
             self.step_aside();
             self.interrupt_resumed(0);
@@ -218,19 +221,29 @@ impl Current {
     /// Unwinds the task if it was cancelled and does not know yet, or if a deadline is past, and leaves
     /// `token`; or has that put off, where it is not `safe` (P1).
     fn interrupt_if(&self, safe: bool, now: Instant, token: usize) {
-        let cancelled = self.is_newly_cancelled();
-        if cfg!(panic = "abort") || !cancelled && !deadline::is_past(now) {
+        if cfg!(panic = "abort") {
             return;
         }
-        if !safe {
-            return self.put_off();
+        let Some(interruption) = self.interruption(now) else { return };
+        let deliver = || {
+            self.state.leave(token);
+            interruption.deliver()
+        };
+        if safe {
+            resume_unwind(deliver());
         }
-        self.state.leave(token);
-        if cancelled {
-            self.cancel_delivered.set(true);
-            resume_unwind(Box::new(Interruption { target: self.id, again: cancel_again }));
+        if self.record.is_tasks_own() {
+            unwind_if_first(deliver);
         }
-        deadline::unwind_past(now);
+        self.put_off();
+    }
+
+    /// The reason to interrupt the task, if there is one.
+    fn interruption(&self, now: Instant) -> Option<Interruption> {
+        if self.is_newly_cancelled() {
+            return Some(Interruption { target: self.id, note: note_cancel_delivered });
+        }
+        deadline::past(now)
     }
 
     fn is_newly_cancelled(&self) -> bool {
@@ -247,14 +260,14 @@ impl Current {
     }
 }
 
-/// The cancellation of the task `id` was caught on its way by code of ours, which has gone on: it comes
-/// once more, unless the task has come to its end by now.
-fn cancel_again(id: Id) {
+/// Notes whether the cancellation of the task `id` was delivered. One that code of ours has caught on its
+/// way, and then gone on, comes once more, unless the task has come to its end by now.
+fn note_cancel_delivered(id: Id, delivered: bool) {
     if let Some(task) = current_task()
         && task.id == id
-        && !task.stage().record().is_ending()
+        && (delivered || !task.stage().record().is_ending())
     {
-        task.cancel_delivered.set(false);
+        task.cancel_delivered.set(delivered);
     }
 }
 
@@ -304,8 +317,12 @@ pub(crate) fn park_thread(limit: Option<Duration>) {
 
 /// Unwinds the calling thread, which is in no task, if a deadline is past.
 fn interrupt_thread(now: Instant) {
-    if record::with(deadline::any) && cfg!(panic = "unwind") && !thread::panicking() {
-        deadline::unwind_past(now);
+    if record::with(deadline::any)
+        && cfg!(panic = "unwind")
+        && !thread::panicking()
+        && let Some(interruption) = deadline::past(now)
+    {
+        resume_unwind(interruption.deliver());
     }
 }
 
