@@ -145,6 +145,18 @@ fn runtime_default_reads_the_environment() {
             .collect();
         let all_names: HashSet<_> = (0..3).map(|i| format!("coro-{i}")).collect();
         assert!(names.is_subset(&all_names));
+        // A thread gives itself its name when it begins. So all workers are held at once.
+        let workers: usize = std::env::var("CORO_WORKERS").unwrap().parse().unwrap();
+        let held = Arc::new(std::sync::Barrier::new(workers));
+        let hold = |_| {
+            let held = Arc::clone(&held);
+            coro::go(move || _ = held.wait())
+        };
+        (0..workers)
+            .map(hold)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .for_each(|task| task.join().unwrap());
         let threads = std::fs::read_dir("/proc/self/task").unwrap().filter(|task| {
             let comm = task.as_ref().unwrap().path().join("comm");
             std::fs::read_to_string(comm).unwrap().starts_with("coro-")
