@@ -89,7 +89,7 @@ coro_cleanup:
     .cfi_endproc
     .size   coro_trampoline, . - coro_trampoline
 
-// Marks: frames that whoever walks the stack knows by their function (see `unwind`). Each calls a function of
+// Marks: frames that a walk of the stack knows by their function (see `unwind`). Each calls a function of
 // ours and returns.
 //
 // extern "C-unwind" fn(argument: *mut (), function: fn(*mut ()))

@@ -16,8 +16,8 @@
 //! - **C4** No panic leaves a coroutine's function (H4); what it means travels as a value.
 //! - **C5** A switch keeps the callee-saved registers. That is corosensei's; it keeps neither MXCSR nor
 //!   the x87 control word, which belong to the thread.
-//! - **C6** A coroutine made by hand sends a value whenever it suspends itself, but for once: when it is told
-//!   to unwind and stays where it is. Then its record says so.
+//! - **C6** A coroutine made by hand sends a value whenever it suspends itself, but for once: when it is
+//!   told to unwind and stays where it is. Then its record says so.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
@@ -26,7 +26,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop, MaybeUninit};
 use std::panic::resume_unwind;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::thread::panicking;
 
 use corosensei::CoroutineResult;
@@ -179,9 +179,10 @@ const UNWIND_ATTEMPTS: u32 = 16;
 /// unwound again, 16 times in all; then its stack is leaked. So it is at once where it is suspended in a
 /// destructor that its own panic runs, for a second panic there would abort the process. (Inside a
 /// [`catch_unwind`](std::panic::catch_unwind) it may be in doubt whether it is, where a panic of somebody
-/// else was under way on its thread when it suspended itself, and one is now. Then it is leaked too.) In a program compiled with `panic = "abort"` nothing can be unwound, and a suspended coroutine
-/// that is dropped leaks its stack and whatever lives there. A coroutine that was never resumed just drops
-/// its closure.
+/// else was under way on its thread when it suspended itself, and one is now. Then it is leaked too.)
+/// In a program compiled with `panic = "abort"` nothing can be unwound, and a suspended coroutine that is
+/// dropped leaks its stack and whatever lives there. A coroutine that was never resumed just drops its
+/// closure.
 ///
 /// # Left to its user
 ///
@@ -353,7 +354,7 @@ impl<In: 'static, Yield: 'static, Ret: 'static> Coroutine<In, Yield, Ret> {
             outcome: Cell::new(None),
         });
         let work_ref = &raw const *work;
-        let identity = Identity { id: Id::next(), task: std::ptr::null(), name: None };
+        let identity = Identity { id: Id::next(), task: ptr::null(), name: None };
         let body = move |record: NonNull<Record>,
                          switch: &Switch<Resume<In>, MaybeUninit<Yield>>,
                          input| {
@@ -600,10 +601,12 @@ impl<In, Yield> Yielder<In, Yield> {
     /// Unwinds the coroutine, or leaves it for good where that might abort (P1).
     #[cold]
     fn unwind_if_first(&self) -> ! {
-        let record = record::at(&raw const *self).expect("a yielder lies on its coroutine's stack");
-        // The yielder may be lent to a coroutine that this one has resumed. From there nothing is seen of
-        // this one.
-        if record::of_running().is_some_and(|running| std::ptr::eq(running, record)) {
+        // SAFETY: C3.
+        let record = unsafe { record::at(ptr::from_ref(self).addr()) };
+        let record = record.expect("a yielder lies on its coroutine's stack");
+        // The yielder may be lent to a coroutine that this one has resumed, and waits for. There its own
+        // frames are not seen.
+        if record::of_running().is_some_and(|running| ptr::eq(running, record)) {
             unwind_if_first(|| Box::new(Dropped));
         }
         record.resumer.set(STAYS);

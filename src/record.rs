@@ -248,11 +248,15 @@ fn find(address: usize) -> Option<*const Record> {
     stack::ceiling_of(address).map(|ceiling| record_below(ceiling.get()))
 }
 
-/// The record of the coroutine on whose stack `there` lies, where the caller's code, or that which waits for
-/// it, is.
-pub(crate) fn at<'a, T>(there: *const T) -> Option<&'a Record> {
+/// The record of the coroutine on whose stack `address` lies. For use by the code that asks, and not
+/// beyond.
+///
+/// # Safety
+///
+/// If it is a coroutine's stack, that coroutine is running or waits for a coroutine that is.
+pub(crate) unsafe fn at<'a>(address: usize) -> Option<&'a Record> {
     // SAFETY: R1, the caller's word.
-    find(there.addr()).map(|record| unsafe { &*record })
+    find(address).map(|record| unsafe { &*record })
 }
 
 /// The place of the record of the slot whose ceiling is known.
