@@ -178,7 +178,7 @@ const UNWIND_ATTEMPTS: u32 = 16;
 /// then its data is dropped. A coroutine that catches this unwinding and suspends itself again is
 /// unwound again, 16 times in all; then its stack is leaked. So it is at once where it is suspended in a
 /// destructor that its own panic runs, for a second panic there would abort the process. (Inside a
-/// [`catch_unwind`](std::panic::catch_unwind) it may be in doubt whether it is, where a panic of somebody
+/// [`catch_unwind`](std::panic::catch_unwind) there may be doubt whether it is, where a panic of somebody
 /// else was under way on its thread when it suspended itself, and one is now. Then it is leaked too.)
 /// In a program compiled with `panic = "abort"` nothing can be unwound, and a suspended coroutine that is
 /// dropped leaks its stack and whatever lives there. A coroutine that was never resumed just drops its

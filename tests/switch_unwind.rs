@@ -400,26 +400,31 @@ fn switch_suspended_under_a_catch_in_its_own_panic_it_is_leaked() {
     });
 }
 
-/// It cannot be told from the case above.
+/// As above, but for whose panic it is.
 #[test]
-fn switch_dropped_under_a_catch_in_a_panic_that_is_not_its_own_it_is_leaked() {
+fn switch_dropped_under_a_catch_in_a_panic_that_is_not_its_own_it_is_unwound() {
     let _watchdog = watchdog();
     quiet();
     let runtime = common::runtime(1);
     let neighbour = Unwinding::start(&runtime, Why::Panic);
-    let handlers = Counter::default();
-    let counter = handlers.clone();
-    let leaves = move || {
-        let body = move |yielder: &Yielder<(), ()>, ()| {
-            tls::at_exit(move || counter.add());
-            let _ = catch_unwind(AssertUnwindSafe(|| yielder.suspend(())));
+    for throws_on in [false, true] {
+        let handlers = Counter::default();
+        let counter = handlers.clone();
+        let drops = move || {
+            let body = move |yielder: &Yielder<(), ()>, ()| {
+                tls::at_exit(move || counter.add());
+                let caught = catch_unwind(AssertUnwindSafe(|| yielder.suspend(())));
+                if throws_on {
+                    resume_unwind(caught.unwrap_err());
+                }
+            };
+            let mut coroutine = Coroutine::new(STACK, body).unwrap();
+            coroutine.resume(());
+            drop(coroutine);
         };
-        let mut coroutine = Coroutine::new(STACK, body).unwrap();
-        coroutine.resume(());
-        drop(coroutine);
-    };
-    runtime.go(leaves).join().unwrap();
-    assert_eq!(handlers.get(), 0);
+        runtime.go(drops).join().unwrap();
+        assert_eq!(handlers.get(), 1);
+    }
     neighbour.finish();
     assert!(!runtime.go(panicking).join().unwrap());
 }

@@ -9,9 +9,12 @@
 //! a panic runs.
 //!
 //! So none of a coroutine's frames is in such a destructor, if each passes on what comes from within, up to
-//! one that catches it for good. Of the frames beyond one that catches, as a rule, there is no telling: of a
-//! call that catches everything the compiler writes nothing, and yet what was caught may be thrown on.
-//! But this crate marks its own catches, by frames that have a name:
+//! one that catches it for good. A frame that catches may throw on what it has caught, from another call. Where
+//! that one is in such a destructor, the table has it that the catch is, if both are one function's.
+//! If the catch is in a function of its own, and that catches everything, the compiler may have written nothing
+//! of the call to it. Then there is doubt, unless nothing in the caller's table ends the process.
+//!
+//! The library's own catches are not in doubt, because it marks them, by frames that have a name:
 //!
 //! ```text
 //!   thrown_on:  what was held is thrown on from here     <- the search goes on
@@ -33,7 +36,7 @@ use std::ffi::{c_int, c_void};
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use table::Table;
+use table::{Fate, Table};
 
 pub(crate) type Payload = Box<dyn Any + Send>;
 
@@ -111,6 +114,8 @@ enum Search {
     Begins,
     /// Among frames that are to be asked.
     Asks,
+    /// The same, and the last that has said anything catches.
+    Doubts,
     /// Among frames of ours, from `held` to `thrown_on`.
     Skips,
     /// At `caught`: all that were asked pass on.
@@ -143,26 +148,38 @@ extern "C" fn visit(frame: *mut Frame, search: *mut c_void) -> c_int {
     *search = match search {
         Search::Begins => Search::Asks,
         Search::Skips if function == thrown_on => Search::Asks,
-        Search::Asks if function == held => Search::Skips,
-        Search::Asks if function == caught => Search::Passed,
-        Search::Asks if !passes_on(frame, function) => Search::Refused,
-        _ => return GO_ON,
+        Search::Asks | Search::Doubts if function == held => Search::Skips,
+        Search::Asks | Search::Doubts if function == caught => Search::Passed,
+        Search::Asks => ask(frame, function, false),
+        Search::Doubts => ask(frame, function, true),
+        Search::Skips | Search::Passed | Search::Refused => return GO_ON,
     };
     if matches!(search, Search::Passed | Search::Refused) { STOP } else { GO_ON }
 }
 
-/// Whether the frame passes on what comes from the one within it.
-fn passes_on(frame: *mut Frame, function: usize) -> bool {
+/// Asks a frame what becomes of an unwinding that comes from the one within it.
+fn ask(frame: *mut Frame, function: usize, doubt: bool) -> Search {
     let mut is_before = 0;
     // SAFETY: U1, it is being visited.
     let (table, address) = unsafe {
         (_Unwind_GetLanguageSpecificData(frame), _Unwind_GetIPInfo(frame, &raw mut is_before))
     };
     if table.is_null() {
-        return true;
+        return if doubt { Search::Doubts } else { Search::Asks };
     }
+    // SAFETY: U1, it is the table of this frame's function.
+    let table = unsafe { Table::at(table) };
     // A return address may belong to what follows the call.
     let call = address - usize::from(is_before == 0);
-    // SAFETY: U1, it is the table of this frame's function.
-    unsafe { Table::at(table) }.passes_on(call.wrapping_sub(function)) == Some(true)
+    match table.fate(call.wrapping_sub(function)) {
+        Some(Fate::Caught) => Search::Doubts,
+        Some(Fate::PassedOn) => Search::Asks,
+        Some(Fate::Unhandled) if !doubt => Search::Asks,
+        // The call catches everything, and this function may throw on what it is given, from another call.
+        // In a destructor that a panic runs that one would be listed.
+        Some(Fate::Unhandled | Fate::Unlisted) if doubt && table.refuses_any() == Some(false) => {
+            Search::Doubts
+        }
+        _ => Search::Refused,
+    }
 }

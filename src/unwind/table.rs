@@ -10,9 +10,26 @@
 //!                    start, length   which calls, counted from the function's first byte
 //!                    landing pad     where the unwinder goes on in this function; 0: nowhere
 //!                    action          1 + the offset of the first action; 0: none
-//!   actions        of each: a number, and the offset of the next. 0: destructors; more: a catch of this
-//!                  type; less: a filter, which here is empty and lets nothing pass
+//!   actions        of each: a number, and how far away the next is, seen from there; 0: there is none.
+//!                  The number is 0 for destructors, above that for a catch of this type, and below for a
+//!                  filter, which here is empty and lets nothing pass
 //! ```
+
+use std::ops::Range;
+
+/// What becomes of an unwinding that comes from one of the calls.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fate {
+    /// The call is not listed: it is not meant to unwind.
+    Unlisted,
+    /// Nothing is to be done here.
+    Unhandled,
+    /// It goes on when destructors have run.
+    PassedOn,
+    Caught,
+    /// It is not let through: the process ends. A catch within that may come first.
+    Refused,
+}
 
 /// A place in a table, from where it is read on.
 #[derive(Clone, Copy)]
@@ -28,6 +45,14 @@ impl Encoding {
     const OMITTED: Encoding = Encoding(0xff);
 }
 
+/// The part of a table that lists the calls.
+struct Sites {
+    next: Table,
+    encoding: Encoding,
+    /// What comes behind it.
+    actions: Table,
+}
+
 impl Table {
     /// A table at its beginning.
     ///
@@ -38,9 +63,30 @@ impl Table {
         Table { next: first }
     }
 
-    /// Whether an unwinding that comes from the call at `offset` in the function is passed on. `None`:
-    /// the table is not as we know them.
-    pub(super) fn passes_on(mut self, offset: usize) -> Option<bool> {
+    /// The fate of what comes from the call at `offset` in the function. `None`: the table is not as we
+    /// know them.
+    pub(super) fn fate(self, offset: usize) -> Option<Fate> {
+        let mut sites = self.sites()?;
+        while let Some((calls, fate)) = sites.next()? {
+            if calls.contains(&offset) {
+                return Some(fate);
+            }
+        }
+        Some(Fate::Unlisted)
+    }
+
+    /// Whether there is a call from which nothing is let through. `None` as above.
+    pub(super) fn refuses_any(self) -> Option<bool> {
+        let mut sites = self.sites()?;
+        while let Some((_, fate)) = sites.next()? {
+            if fate == Fate::Refused {
+                return Some(true);
+            }
+        }
+        Some(false)
+    }
+
+    fn sites(mut self) -> Option<Sites> {
         let landing_base = Encoding(self.byte());
         if landing_base != Encoding::OMITTED {
             self.number(landing_base)?;
@@ -50,19 +96,24 @@ impl Table {
         }
         let encoding = Encoding(self.byte());
         let length = self.uleb128();
-        let actions = self.skipped(length);
-        while self.next < actions.next {
-            let start = self.number(encoding)?;
-            let length = self.number(encoding)?;
-            let landing_pad = self.number(encoding)?;
-            let action = self.uleb128();
-            if (start..start + length).contains(&offset) {
-                let nothing = landing_pad == 0 || action == 0;
-                return Some(nothing || actions.skipped(action - 1).byte() == 0);
+        Some(Sites { next: self, encoding, actions: self.skipped(length) })
+    }
+
+    /// What the chain of actions that begins here comes to.
+    fn fate_by_actions(mut self) -> Fate {
+        let mut fate = Fate::PassedOn;
+        loop {
+            match self.sleb128() {
+                ..0 => return Fate::Refused,
+                0 => {}
+                1.. => fate = Fate::Caught,
+            }
+            let here = self;
+            match self.sleb128() {
+                0 => return fate,
+                next => self = here.skipped(next as usize),
             }
         }
-        // Not meant to unwind.
-        Some(false)
     }
 
     fn skipped(self, length: usize) -> Table {
@@ -92,17 +143,45 @@ impl Table {
         })
     }
 
-    /// Seven bits a byte, the least significant first.
     fn uleb128(&mut self) -> usize {
+        self.leb128().0
+    }
+
+    fn sleb128(&mut self) -> isize {
+        let (value, bits) = self.leb128();
+        let unused = usize::BITS.saturating_sub(bits);
+        (value << unused).cast_signed() >> unused
+    }
+
+    /// Seven bits a byte, the least significant first; and how many bits there were.
+    fn leb128(&mut self) -> (usize, u32) {
         let (mut value, mut bits) = (0, 0);
         loop {
             let byte = self.byte();
             value |= usize::from(byte & 0x7f).unbounded_shl(bits);
             bits += 7;
             if byte & 0x80 == 0 {
-                return value;
+                return (value, bits);
             }
         }
+    }
+}
+
+impl Sites {
+    /// The next calls of the function, and the fate of what comes from them. `Some(None)`: there are no more.
+    fn next(&mut self) -> Option<Option<(Range<usize>, Fate)>> {
+        if self.next.next >= self.actions.next {
+            return Some(None);
+        }
+        let start = self.next.number(self.encoding)?;
+        let length = self.next.number(self.encoding)?;
+        let landing_pad = self.next.number(self.encoding)?;
+        let fate = match (landing_pad, self.next.uleb128()) {
+            (0, _) => Fate::Unhandled,
+            (_, 0) => Fate::PassedOn,
+            (_, action) => self.actions.skipped(action - 1).fate_by_actions(),
+        };
+        Some(Some((start..start + length, fate)))
     }
 }
 
@@ -110,23 +189,22 @@ impl Table {
 mod tests {
     use super::*;
 
-    const PASSES: Option<bool> = Some(true);
-    const ENDS: Option<bool> = Some(false);
+    use Fate::{Caught, PassedOn, Refused, Unhandled, Unlisted};
 
-    /// Actions: none but to clean up, at 1; a catch, at 3; a filter, at 5.
-    const ACTIONS: [u8; 6] = [0, 0, 1, 0, 0x7f, 0];
-    const CLEANUP: u64 = 1;
-    const CATCH: u64 = 3;
-    const FILTER: u64 = 5;
+    /// At 1 destructors; at 3 a catch; at 5 a filter; at 7 a catch and then the filter; at 9 destructors
+    /// and then the catch.
+    const ACTIONS: [u8; 10] = [0, 0, 1, 0, 0x7f, 0, 2, 0x7d, 0, 0x79];
 
     /// Start, length, landing pad and action, as in a function of 1,000 bytes.
-    const SITES: [(u64, u64, u64, u64); 6] = [
+    const SITES: [(u64, u64, u64, u64); 8] = [
         (10, 5, 700, 0),
         (20, 5, 0, 0),
-        (25, 5, 700, CATCH),
-        (30, 200, 700, FILTER),
-        (300, 5, 700, CLEANUP),
-        (305, 5, 0, CATCH),
+        (25, 5, 700, 3),
+        (30, 200, 700, 5),
+        (300, 5, 700, 1),
+        (305, 5, 0, 3),
+        (310, 5, 700, 7),
+        (315, 5, 700, 9),
     ];
 
     fn uleb128(mut value: u64) -> Vec<u8> {
@@ -148,9 +226,9 @@ mod tests {
         }
     }
 
-    fn table(beginning: &[u8], encoding: u8) -> Vec<u8> {
+    fn table(beginning: &[u8], encoding: u8, sites: &[(u64, u64, u64, u64)]) -> Vec<u8> {
         let number = |value| encoded(encoding, value);
-        let sites: Vec<u8> = SITES
+        let sites: Vec<u8> = sites
             .iter()
             .flat_map(|&(start, length, pad, action)| {
                 [number(start), number(length), number(pad), uleb128(action)].concat()
@@ -160,35 +238,44 @@ mod tests {
         [beginning, &[encoding], &length, &sites, &ACTIONS].concat()
     }
 
-    fn ask(table: &[u8], offset: usize) -> Option<bool> {
+    fn at(table: &[u8]) -> Table {
         // SAFETY: U1, we are the compiler.
-        unsafe { Table::at(table.as_ptr()) }.passes_on(offset)
+        unsafe { Table::at(table.as_ptr()) }
     }
 
     #[test]
-    fn a_table_says_of_each_call_whether_it_is_passed_on() {
+    fn a_table_says_of_each_call_what_becomes_of_its_unwinding() {
         // No landing base and no types; types 3, or 300, bytes on; a landing base.
         let beginnings: [&[u8]; 4] =
             [&[0xff, 0xff], &[0xff, 0x9b, 3], &[0xff, 0x9b, 0xac, 2], &[0x01, 0x85, 9, 0xff]];
+        let expected = [
+            (0..10, Unlisted),
+            (10..15, PassedOn),
+            (15..20, Unlisted),
+            (20..25, Unhandled),
+            (25..30, Caught),
+            (30..230, Refused),
+            (230..300, Unlisted),
+            (300..305, PassedOn),
+            (305..310, Unhandled),
+            (310..315, Refused),
+            (315..320, Caught),
+            (320..1000, Unlisted),
+        ];
         for beginning in beginnings {
             for encoding in [0x00, 0x01, 0x02, 0x03, 0x04] {
-                let table = table(beginning, encoding);
-                let expected = [
-                    (0..10, ENDS),
-                    (10..15, PASSES),
-                    (15..20, ENDS),
-                    (20..25, PASSES),
-                    (25..230, ENDS),
-                    (230..300, ENDS),
-                    (300..310, PASSES),
-                    (310..1000, ENDS),
-                ];
-                for (offsets, expected) in expected {
+                let bytes = table(beginning, encoding, &SITES);
+                for (offsets, expected) in expected.clone() {
                     for offset in offsets {
-                        let found = ask(&table, offset);
-                        assert_eq!(found, expected, "{beginning:?}, {encoding}, {offset}");
+                        let fate = at(&bytes).fate(offset);
+                        assert_eq!(fate, Some(expected), "{beginning:?}, {encoding}, {offset}");
                     }
                 }
+                assert_eq!(at(&bytes).refuses_any(), Some(true));
+                let bytes = table(beginning, encoding, &SITES[..3]);
+                assert_eq!(at(&bytes).refuses_any(), Some(false));
+                let bytes = table(beginning, encoding, &SITES[6..7]);
+                assert_eq!(at(&bytes).refuses_any(), Some(true));
             }
         }
     }
@@ -196,8 +283,13 @@ mod tests {
     #[test]
     fn a_table_in_another_encoding_says_nothing() {
         for encoding in [0x09, 0x0b, 0x1b, 0x9b, 0xff] {
-            assert_eq!(ask(&table(&[0xff, 0xff], encoding), 12), None);
-            assert_eq!(ask(&table(&[encoding & 0x7f, 0, 0xff], 0x01), 12), None);
+            for bytes in [
+                table(&[0xff, 0xff], encoding, &SITES),
+                table(&[encoding & 0x7f, 0, 0xff], 0x01, &SITES),
+            ] {
+                assert_eq!(at(&bytes).fate(12), None);
+                assert_eq!(at(&bytes).refuses_any(), None);
+            }
         }
     }
 }
