@@ -322,7 +322,17 @@ fn fault_a_runtime_in_a_forked_process_is_left_alone() {
     in_child("fault_a_runtime_in_a_forked_process_is_left_alone", LIMIT, || {
         let watched = Runtime::builder().workers(1).watch(Duration::from_secs(60));
         let runtimes = [common::runtime(2), watched.build().unwrap()];
-        let mut runtimes = Some(runtimes.map(|runtime| (runtime.go(coro::park), runtime)));
+        let begun = common::Counter::default();
+        let mut runtimes = Some(runtimes.map(|runtime| {
+            let begun = begun.clone();
+            let parks = move || {
+                begun.add();
+                coro::park();
+            };
+            (runtime.go(parks), runtime)
+        }));
+        // One that is fresh would be dropped.
+        begun.wait_for(2);
         let status = forked(|| {
             for (_, runtime) in runtimes.as_ref().unwrap() {
                 runtime.shutdown();

@@ -58,7 +58,10 @@ const CASES: [(&str, fn()); 14] = [
 fn expect(handle: &Handle, line: u32, waits_for: &str) {
     let name = handle.name().map(|name| format!(" '{name}'")).unwrap_or_default();
     let file = Location::caller().file();
-    eprintln!("expect: coroutine {}{name}, spawned at {file}:{line}: {waits_for}", handle.id());
+    let id = handle.id();
+    common::say(format_args!(
+        "expect: coroutine {id}{name}, spawned at {file}:{line}: {waits_for}"
+    ));
 }
 
 fn park_forever() {

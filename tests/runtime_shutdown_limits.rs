@@ -114,7 +114,7 @@ fn runtime_shutdown_timeout_names_who_goes_on() {
         };
         let stubborn = spins(&runtime);
         begun.wait_for(1);
-        eprintln!("expected: coroutine {}", stubborn.id());
+        common::say(format_args!("expected: coroutine {}", stubborn.id()));
         let ends = runtime.go(park_forever);
         let other = thread::spawn({
             let runtime = Arc::clone(&runtime);
@@ -160,7 +160,9 @@ fn runtime_shutdown_timeout_names_who_is_suspended() {
                 })
             })
             .collect();
-        stubborn.iter().for_each(|one| eprintln!("expected: coroutine {}", one.id()));
+        stubborn
+            .iter()
+            .for_each(|one| common::say(format_args!("expected: coroutine {}", one.id())));
         let begins = runtime.go({
             let runtime = Arc::clone(&runtime);
             move || runtime.shutdown()
@@ -492,11 +494,14 @@ fn runtime_shutdown_of_a_scope_that_never_ends() {
                             let _ = catch_unwind(coro::park);
                         }
                     });
-                    eprintln!("expected: coroutine {} for park", child.id());
+                    common::say(format_args!("expected: coroutine {} for park", child.id()));
                 });
             }
         });
-        eprintln!("expected: coroutine {} for the end of its scope's coroutines", parent.id());
+        common::say(format_args!(
+            "expected: coroutine {} for the end of its scope's coroutines",
+            parent.id()
+        ));
         begun.wait_for(1);
         let start = Instant::now();
         let alive = runtime.shutdown_timeout(Duration::from_secs(9));

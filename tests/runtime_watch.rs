@@ -86,7 +86,10 @@ fn hold(begun: &Counter, gate: &Gate) {
 fn say<T>(handle: &JoinHandle<T>, name: Option<&str>, line: u32) {
     let name = name.map(|name| format!(" '{name}'")).unwrap_or_default();
     let file = Location::caller().file();
-    eprintln!("said: coro: coroutine {}{name}, spawned at {file}:{line}:", handle.id());
+    common::say(format_args!(
+        "said: coro: coroutine {}{name}, spawned at {file}:{line}:",
+        handle.id()
+    ));
 }
 
 fn watching(workers: usize) -> Runtime {
@@ -266,7 +269,7 @@ fn runtime_watch_refuses_nonsense() {
     const TEST: &str = "runtime_watch_refuses_nonsense";
     if common::is_child("nonsense") {
         let payload = catch_unwind(|| common::runtime(1)).map(drop).unwrap_err();
-        eprintln!("said: {}", common::message(&*payload));
+        common::say(format_args!("said: {}", common::message(&*payload)));
         // Where it is not asked for, it does no harm.
         let runtime = watching(1);
         assert_eq!(runtime.go(|| 1).join().unwrap(), 1);

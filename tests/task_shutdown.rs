@@ -335,7 +335,7 @@ fn task_shutdown_of_one_that_swallows_the_cancellation_and_waits_on() {
         neighbours.into_iter().for_each(|neighbour| assert_cancelled(neighbour.join()));
         assert!(!stubborn.is_finished());
         assert_eq!(released.get(), 0, "what it holds is left alone");
-        eprintln!("expected: coroutine {} 'stubborn'", stubborn.id());
+        common::say(format_args!("expected: coroutine {} 'stubborn'", stubborn.id()));
         // It is nobody's any more; to poke at it is harmless.
         stubborn.handle().unpark();
         stubborn.cancel();

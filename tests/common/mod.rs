@@ -25,8 +25,9 @@
 
 use std::any::Any;
 use std::env;
+use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::panic;
 use std::process::{self, Command, Output};
@@ -99,6 +100,11 @@ pub(crate) fn is_child(case: &str) -> bool {
 /// The case that this process was started by [`child`] to run.
 pub(crate) fn child_case() -> Option<String> {
     env::var(CASE).ok()
+}
+
+/// Writes a line to stderr, in one piece: a thread of the library may be telling something at the same time.
+pub(crate) fn say(line: fmt::Arguments<'_>) {
+    io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
 /// Runs `test`, alone, in a new process where [`is_child`] holds for `case`; waits for its end.
