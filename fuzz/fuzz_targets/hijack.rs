@@ -44,6 +44,10 @@ struct Said {
     output: Cell<u32>,
     /// How many unwindings it still swallows.
     swallows: Cell<u8>,
+    /// Whether a panic was under way on the thread when it suspended itself.
+    in_a_panic: Cell<bool>,
+    /// Its function is over.
+    ended: Cell<bool>,
 }
 
 /// A coroutine that nobody is running.
@@ -79,10 +83,11 @@ fn fresh() -> u32 {
 }
 
 /// Tells the model that a function is over. Declared first in it, so dropped last.
-struct Function;
+struct Function(Rc<Said>);
 
 impl Drop for Function {
     fn drop(&mut self) {
+        self.0.ended.set(true);
         world::end_function();
     }
 }
@@ -115,7 +120,7 @@ fn body(
 ) -> impl FnOnce(&Yielder<u32, u32>, u32) -> u32 {
     move |yielder, input| {
         world::settle_in(owner);
-        let _end = Function;
+        let _end = Function(Rc::clone(&said));
         let _captured = captured;
         let stack = inspect::stack_bounds().expect("a coroutine has a stack");
         bounds.set((stack.start, stack.end));
@@ -124,6 +129,7 @@ fn body(
         let suspend = || {
             loop {
                 said.output.set(fresh());
+                said.in_a_panic.set(thread::panicking());
                 let resumed = catch_unwind(AssertUnwindSafe(|| yielder.suspend(said.output.get())));
                 match resumed {
                     Ok(input) => return assert_eq!(input, said.input.get()),
@@ -172,10 +178,14 @@ fn drop_idle(idle: Idle) {
         return;
     }
     let swallows = said.swallows.get();
-    let leaks = started && (swallows >= UNWINDINGS || (swallows > 0 && thread::panicking()));
+    let stubborn = swallows >= UNWINDINGS;
+    // Whose panic it is, is not always to be seen (it is suspended inside a `catch_unwind`).
+    let doubtful = thread::panicking() && (said.in_a_panic.get() || swallows > 0);
     // A closure that never ran is dropped here, and what it has captured may panic.
     attempt(|| drop(raw));
-    if leaks {
+    let leaked = started && !said.ended.get();
+    assert!(leaked == (started && stubborn) || (started && doubtful), "unwound, and exactly once");
+    if leaked {
         LEAKED.fetch_add(1, Ordering::Relaxed);
         let (start, end) = bounds.get();
         // SAFETY: a stack that is leaked stays mapped and is nobody's any more.
