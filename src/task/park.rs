@@ -6,10 +6,10 @@
 //! process. std counts panics by thread, not by coroutine, so it may be another coroutine of the same
 //! worker that is suspended in the middle of its unwinding. A task that switched out while no panic was
 //! under way is not unwinding itself, whatever has begun since. Otherwise its frames tell (see
-//! [`unwind`](crate::unwind)); but not inside a `catch_unwind` of the user's, nor in a coroutine made by
-//! hand, whose resumer would be unwound as well. There, and in a destructor that its own panic runs, the
-//! interruption is *put off*: it may come at a later suspension, and the worker wakes the task again once no
-//! panic is under way.
+//! [`unwind`](crate::unwind)); but not always inside a `catch_unwind` of the user's, and not in a coroutine
+//! made by hand, whose resumer would be unwound as well. In doubt, and in a destructor that its own panic
+//! runs, the interruption is *put off*: it may come at a later suspension, and the worker wakes the task
+//! again once no panic is under way.
 //!
 //! What leads from the public functions to the switch is inlined always. A CPU predicts where a `ret`
 //! goes by the calls that it has seen, and after a switch those were another stack's: each `ret`
