@@ -203,16 +203,18 @@ fn switch(c: &mut Criterion) {
         bare.resume(!stop.get());
     });
     group.bench_function("raw::Coroutine, resume + suspend", |b| {
-        let stop = Cell::new(false);
-        let mut ours = raw::Coroutine::<bool, (), ()>::new(256 << 10, |yielder, mut go_on| {
+        let body = |yielder: &raw::Yielder<bool, ()>, mut go_on| {
             while go_on {
                 go_on = yielder.suspend(());
             }
-        })
-        .expect("there is a stack");
-        b.iter(|| _ = black_box(ours.resume(!stop.get())));
-        stop.set(true);
-        ours.resume(!stop.get());
+        };
+        let resumes = |ours: &raw::Coroutine<bool, (), ()>| {
+            let stop = Cell::new(false);
+            b.iter(|| _ = black_box(ours.resume(!stop.get())));
+            stop.set(true);
+            ours.resume(!stop.get());
+        };
+        raw::with(256 << 10, body, resumes).expect("there is a stack");
     });
     group.finish();
 }

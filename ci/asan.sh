@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# The debug suite under AddressSanitizer:
+# The debug suite, or the soak, under AddressSanitizer:
 #
 #     bash ci/asan.sh                          # all tests, those in the documentation included
 #     bash ci/asan.sh --test fault_sanitizer   # whatever `cargo test` understands
+#     bash ci/asan.sh soak SECONDS [SEED]      # examples/soak
 #
 # The feature `sanitizer` tells AddressSanitizer of each switch of stacks. That this works is shown by
 # tests/fault_sanitizer.rs, which writes past an array on a coroutine's stack and has to be found out.
@@ -30,6 +31,19 @@ options=(
     # tests leak on purpose. Drops and blocks are counted instead, by the tests and by examples/soak.
     detect_leaks=0
 )
+command=(test)
+if [[ ${1-} == soak ]]; then
+    shift
+    command=(run --example soak --)
+    # The soak's books show mappings and pages that are leaked, so the sanitizer's own have to stay few.
+    options+=(
+        # It gives each thread a signal stack, and at the thread's end unmaps the one that is in force. A worker's
+        # is the library's by then, so its own would stay.
+        use_sigaltstack=0
+        # Freed memory waits there for a use, 256 MiB by default.
+        quarantine_size_mb=16
+    )
+fi
 printf -v ASAN_OPTIONS '%s:' "${options[@]}"
 export ASAN_OPTIONS
 
@@ -46,4 +60,5 @@ config=(
     "profile.dev.package.corosensei.debug = false"
 )
 "${nightly[@]}" --version
-"${nightly[@]}" "${config[@]/#/--config=}" test --target "$host" --features sanitizer "$@"
+"${nightly[@]}" "${config[@]/#/--config=}" "${command[0]}" \
+    --target "$host" --features sanitizer "${command[@]:1}" "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The models of the lock-free parts, in every interleaving: see src/primitives.rs. It fails if a model
+# The models of the lock-free parts, in every interleaving: see src/base/atomics.rs. It fails if a model
 # does, and if there is none to run.
 #
 #     bash ci/loom.sh                     # all of them

@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
-# Every test that SAFETY.md names exists, every fuzz target too; every invariant that a SAFETY comment or
-# a module's head states is in its table, and so is every bug that ci/planted.sh plants.
+# Checks SAFETY.md against the code:
+#
+# - every test and every fuzz target that it names exists, and every test that a mutant names;
+# - each invariant is listed once, and is stated once, at the head of a module;
+# - every invariant that a SAFETY comment cites is listed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -24,17 +27,26 @@ done
 for target in $(grep -E '^\| \*\*' SAFETY.md | grep -oE '\| `[a-z_]+` \|$' | tr -d '`| ' | sort -u); do
     [[ -f fuzz/fuzz_targets/$target.rs ]] || complain "there is no fuzz target $target"
 done
-for stated in $(grep -rhoE '^//! - \*\*[A-Z][0-9]+' src | grep -oE '[A-Z][0-9]+' | sort -u); do
-    grep -qx "$stated" <<<"$invariants" || complain "invariant $stated is not in the table"
+stated=$(grep -rhoE '^ *//[!/] - \*\*[A-Z][0-9]+' src | grep -oE '[A-Z][0-9]+')
+for twice in $(sort <<<"$invariants" | uniq -d); do
+    complain "invariant $twice is listed twice"
 done
-for cited in $(grep -rhoE '// SAFETY: [A-Z][0-9]+(, [A-Z][0-9]+)*' src | grep -oE '\b[A-Z][0-9]+' | grep -v '^M' | sort -u); do
+for twice in $(sort <<<"$stated" | uniq -d); do
+    complain "invariant $twice is stated in two places of src"
+done
+for one in $stated; do
+    grep -qx "$one" <<<"$invariants" || complain "invariant $one is not in the table"
+done
+for one in $invariants; do
+    grep -qx "$one" <<<"$stated" || complain "invariant $one is stated nowhere in src"
+done
+for cited in $(grep -rhoE '// SAFETY: [A-Z][0-9]+(, [A-Z][0-9]+)*' src | grep -oE '\b[A-Z][0-9]+' | sort -u); do
     grep -qx "$cited" <<<"$invariants" || complain "a SAFETY comment cites $cited, which is not in the table"
 done
-for patch in ci/plants/*.patch; do
+for patch in ci/mutants/*.patch; do
     name=$(basename "$patch" .patch)
-    grep -qF "| \`$name\` |" SAFETY.md || complain "the plant $name is not in the table"
-    for test in $(sed -n '/^--- /q; s/^notices: [a-z_]* \([a-z0-9_]*\).*/\1/p' "$patch"); do
-        grep -rqE "fn $test\b" src tests || complain "the plant $name names $test, which is not there"
+    for test in $(sed -n '/^--- /q; s/^caught-by: [a-z_]* \([a-z0-9_]*\).*/\1/p' "$patch"); do
+        grep -rqE "fn $test\b" src tests || complain "the mutant $name names $test, which is not there"
     done
 done
 exit "$failed"

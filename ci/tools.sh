@@ -9,13 +9,15 @@ step() {
     printf '=== %s: %d s\n' "$*" "$((SECONDS - start))" >&2
 }
 
-# gdb and valgrind, without which the tests that need them skip themselves.
+# gdb and valgrind, without which the tests that need them skip themselves, and the tool by which the
+# sanitizers name functions, without which fuzzing looks for no leaks.
 install_tools() {
     local missing=()
     local tool
     for tool in gdb valgrind; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
+    command -v llvm-symbolizer >/dev/null || missing+=(llvm)
     if ((${#missing[@]} > 0)); then
         local as_root=()
         ((EUID == 0)) || as_root=(sudo)

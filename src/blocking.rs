@@ -1,6 +1,6 @@
 //! Code that blocks its thread, run where that harms nobody.
 //!
-//! - **B1** Whoever sends an errand does not go on, and does not unwind, before it has come back.
+//! - **B1** Whoever sends a job does not go on, and does not unwind, before it has come back.
 
 mod pool;
 
@@ -10,31 +10,34 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
-use crate::task::{Waiting, check_fork, current_task, park_undisturbed, with_waker};
-use pool::Call;
+use crate::task::{Waiting, current_task, park_undisturbed, with_waker};
+use crate::{fork, record, suspension};
+use pool::BlockingCall;
+
+pub(crate) use pool::is_here;
 
 /// What goes to the other thread and comes back. It lies on the caller's stack, and the caller does
 /// not go on before it has come back.
-struct Errand<F, T> {
+struct StackJob<F, T> {
     work: UnsafeCell<Option<F>>,
     outcome: UnsafeCell<Option<Result<T, Box<dyn Any + Send>>>>,
     /// The other thread has nothing more to do with it.
     back: AtomicBool,
 }
 
-impl<F: FnOnce() -> T + Send, T: Send> Errand<F, T> {
-    fn new(work: F) -> Errand<F, T> {
-        Errand {
+impl<F: FnOnce() -> T + Send, T: Send> StackJob<F, T> {
+    fn new(work: F) -> StackJob<F, T> {
+        StackJob {
             work: UnsafeCell::new(Some(work)),
             outcome: UnsafeCell::new(None),
             back: AtomicBool::new(false),
         }
     }
 
-    /// Has the errand run on another thread, and waits until it has come back.
+    /// Has the job run on another thread, and waits until it has come back.
     fn send(&self) {
-        let errand = (&raw const *self).cast();
-        let call = Call { run: Self::run, errand, caller: with_waker(Waker::clone) };
+        let job = (&raw const *self).cast();
+        let call = BlockingCall { run: Self::run, job, caller: with_waker(Waker::clone) };
         if let Err(error) = pool::submit(call) {
             panic!("no thread for a blocking call: {error}; {}", pool::KNOBS);
         }
@@ -46,17 +49,17 @@ impl<F: FnOnce() -> T + Send, T: Send> Errand<F, T> {
 
     /// # Safety
     ///
-    /// B1, `errand` is the address of one that was sent. It is run once.
-    unsafe fn run(errand: *const ()) {
+    /// B1, `job` is the address of one that was sent. It is run once.
+    unsafe fn run(job: *const ()) {
         // SAFETY: B1.
-        let errand = unsafe { &*errand.cast::<Self>() };
+        let job = unsafe { &*job.cast::<Self>() };
         // SAFETY: B1, one thread at a time.
-        let work = unsafe { (*errand.work.get()).take() }.expect("it is run once");
+        let work = unsafe { (*job.work.get()).take() }.expect("it is run once");
         let outcome = catch_unwind(AssertUnwindSafe(work));
         // SAFETY: B1, as above.
-        unsafe { *errand.outcome.get() = Some(outcome) };
-        // Release: pairs with `send`. From here on the caller may go on, and take the errand with it.
-        errand.back.store(true, Ordering::Release);
+        unsafe { *job.outcome.get() = Some(outcome) };
+        // Release: pairs with `send`. From here on the caller may go on, and take the job with it.
+        job.back.store(true, Ordering::Release);
     }
 }
 
@@ -107,10 +110,11 @@ pub fn blocking<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     if current_task().is_none() {
         return f();
     }
-    check_fork();
-    let errand = Errand::new(f);
-    errand.send();
-    match errand.outcome.into_inner().expect("the errand is done") {
+    fork::check();
+    suspension::check_task(record::here());
+    let job = StackJob::new(f);
+    job.send();
+    match job.outcome.into_inner().expect("the job is done") {
         Ok(value) => value,
         Err(payload) => resume_unwind(payload),
     }

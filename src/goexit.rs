@@ -1,15 +1,15 @@
 //! The goexit hijack: how the end of a coroutine is caught, whatever that end is.
 //!
-//! The trampoline in `asm/x86_64.s` calls the coroutine's function, and the return address of that
-//! call is the whole mechanism. [`Record::arm`] rewrites it from `goexit` to `cleanup` when the
-//! first thing is stored, [`Record::disarm`] writes it back. A function that returns, panics or is
+//! The trampoline in `asm/trampoline.s` calls the coroutine's function, and the return address of that
+//! call is the whole mechanism. [`Record::hijack`] rewrites it from `goexit` to `cleanup` when the
+//! first thing is stored, [`Record::restore`] writes it back. A function that returns, panics or is
 //! cancelled leaves by the same `ret` (H4), so it runs cleanup if and only if the word says so.
 //!
 //! ```text
-//!              arm                 ret                      returns
+//!             hijack               ret                      returns
 //!   goexit  --------->  cleanup  ------->  [cleanup runs]  --------->  goexit
 //!     ^                    |                 slot: goexit
-//!     +------ disarm ------+
+//!     +------ restore -----+
 //! ```
 //!
 //! A plain thread has no such word. Its part is played by a thread-local guard, registered at the
@@ -20,7 +20,7 @@
 //! - **H1** While a coroutine's function runs, the return slot holds `goexit` or `cleanup` and
 //!   nothing else. A rewrite checks the old value first; any other means that something wrote over
 //!   the stack, and the process stops with a message.
-//! - **H2** The slot names `cleanup` if and only if the phase is `Armed`. So cleanup runs exactly
+//! - **H2** The slot names `cleanup` if and only if the phase is `Hijacked`. So cleanup runs exactly
 //!   once if something is stored when the function returns, and not at all otherwise.
 //! - **H3** During cleanup the slot names `goexit` again and is left alone; cleanup itself drains
 //!   what is stored meanwhile. Afterwards the record is closed and stores nothing.
@@ -30,9 +30,8 @@
 //!   only by code that runs on that stack, so never while the `ret` is under way.
 //! - **H6** Both places that the slot can name lie inside the trampoline, where its CFI holds, and so
 //!   does the byte before each, which is what an unwinder looks up.
-//!
-//! A CPU that checks return addresses against a shadow stack would kill the process at the first
-//! rewritten `ret`, so [`check_shadow_stack`] refuses to start there.
+//! - **F2** No coroutine runs under a user shadow stack, where the CPU would kill the process at the first
+//!   rewritten `ret`: [`check_shadow_stack`] refuses to start there.
 
 #[cfg(test)]
 mod tests;
@@ -43,9 +42,10 @@ use std::io;
 use memoffset::offset_of;
 
 use crate::record::{Phase, Record};
+use crate::unwind::{clear, panicking};
 
 global_asm!(
-    include_str!("../asm/x86_64.s"),
+    include_str!("../asm/trampoline.s"),
     RETURN_SLOT = const offset_of!(Record, return_slot),
     CLEANUP = sym cleanup,
 );
@@ -128,13 +128,17 @@ pub(crate) unsafe fn enter(
 /// What the trampoline's `cleanup` label jumps to: runs the handlers and drops the data.
 unsafe extern "C" fn cleanup(record: *const ()) {
     // SAFETY: R1, the trampoline passes the record of the stack it runs on.
-    unsafe { (*record.cast::<Record>()).clean_up() };
+    let record = unsafe { &*record.cast::<Record>() };
+    record.clean_up();
+    if panicking() {
+        clear(format_args!("the cleanup of coroutine {}", record.id()));
+    }
 }
 
 impl Record {
     /// Sees to it that what is stored from now on is cleaned up. To be called before storing.
     #[inline]
-    pub(crate) fn arm(&self) {
+    pub(crate) fn hijack(&self) {
         if self.phase.get() == Phase::Idle {
             self.arm_first();
         }
@@ -145,9 +149,9 @@ impl Record {
         if self.is_coroutine() {
             // SAFETY: H5, we run on this record's stack, in phase `Idle`.
             unsafe { self.rewrite(ExitTarget::Goexit, ExitTarget::Cleanup) };
-            self.phase.set(Phase::Armed);
+            self.phase.set(Phase::Hijacked);
         } else if EXIT_GUARD.try_with(|_| ()).is_ok() {
-            self.phase.set(Phase::Armed);
+            self.phase.set(Phase::Hijacked);
         } else {
             // The thread's destructors have come past the guard, or registered it and are done.
             self.phase.set(Phase::Closed);
@@ -155,10 +159,10 @@ impl Record {
         }
     }
 
-    /// Undoes [`arm`](Record::arm) once nothing is stored any more.
-    pub(crate) fn disarm(&self) {
-        if self.phase.get() == Phase::Armed && self.is_coroutine() {
-            // SAFETY: H5, we run on this record's stack, in phase `Armed`.
+    /// Undoes [`hijack`](Record::hijack) once nothing is stored any more.
+    pub(crate) fn restore(&self) {
+        if self.phase.get() == Phase::Hijacked && self.is_coroutine() {
+            // SAFETY: H5, we run on this record's stack, in phase `Hijacked`.
             unsafe { self.rewrite(ExitTarget::Cleanup, ExitTarget::Goexit) };
             self.phase.set(Phase::Idle);
         }
@@ -204,7 +208,7 @@ impl Record {
 /// jump to wherever that word points.
 #[cold]
 fn corrupted(record: &Record, word: usize) -> ! {
-    crate::report::tell(format_args!(
+    crate::base::report::line(format_args!(
         "coroutine {}: its return address was overwritten (found {word:#x}); the stack is corrupt",
         record.id()
     ));

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use crate::base::id::Id;
 pub use crate::goexit::ExitTarget;
-use crate::id::Id;
 use crate::record::{self, Record, stack_pointer};
 use crate::{runtime, stack};
 

@@ -204,7 +204,7 @@ impl<T: Send + 'static> JoinSet<T> {
         if self.is_empty() {
             return Poll::Ready(None);
         }
-        crate::task::check_fork();
+        crate::fork::check();
         match self.ended.poll_pop(context.waker()) {
             Some(place) => Poll::Ready(Some(self.take(place))),
             None => match self.refuse_caller() {
@@ -258,11 +258,24 @@ impl<T: Send + 'static> JoinSet<T> {
     /// ```
     /// let mut set = coro::JoinSet::new();
     /// set.spawn(coro::park);
-    /// set.abort_all();
+    /// set.cancel_all();
     /// assert!(matches!(set.join_next(), Some(Err(coro::JoinError::Cancelled))));
     /// ```
-    pub fn abort_all(&self) {
+    pub fn cancel_all(&self) {
         self.members.iter().flatten().for_each(JoinHandle::cancel);
+    }
+
+    /// The former name of [`cancel_all`](JoinSet::cancel_all).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #![allow(deprecated)]
+    /// coro::JoinSet::<()>::new().abort_all();
+    /// ```
+    #[deprecated(since = "0.3.0", note = "renamed to `cancel_all`")]
+    pub fn abort_all(&self) {
+        self.cancel_all();
     }
 
     /// Lets every member go on by itself, and empties the set.

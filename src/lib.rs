@@ -3,21 +3,22 @@
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")))]
 compile_error!("coro runs on x86_64 Linux with glibc only");
 
+mod base;
 mod blocking;
+mod check;
 mod coroutine;
-mod environment;
+mod exit;
+mod fork;
 mod goexit;
-mod id;
 pub mod inspect;
 mod join_set;
 mod locals;
-mod primitives;
 mod record;
-mod report;
-mod roster;
 mod runtime;
 mod stack;
+mod suspension;
 mod task;
+mod thread;
 mod time;
 pub mod tls;
 mod unwind;
@@ -25,8 +26,11 @@ mod wait;
 
 pub use blocking::blocking;
 pub use coroutine::raw;
+pub use exit::exit;
 pub use join_set::JoinSet;
 pub use runtime::{Builder, Runtime, RuntimeBuilder, Scope, ScopedJoinHandle, go, scope};
-pub use task::{Handle, JoinError, JoinHandle, current, is_cancelled, park, yield_now};
+pub use suspension::no_suspend;
+pub use task::{Handle, JoinError, JoinHandle, current, is_cancelled, park, shield, yield_now};
 pub use time::{Elapsed, Interval, interval, park_timeout, sleep, sleep_until, timeout};
+pub use unwind::is_interruption;
 pub use wait::{Wait, wait};

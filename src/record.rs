@@ -35,16 +35,21 @@
 //!   report, which reads on the thread that overflowed.
 //! - **R3** `return_slot` is null in a thread's record, and in a coroutine's it is the address that
 //!   the trampoline computed: the word that its `call` pushed.
+//! - **R4** Only the record of a task's own stack, or of a thread, has more left than one in its budget. So where
+//!   something is left after one was spent, on a stack of ours, there is a task.
 
 use std::cell::Cell;
 use std::mem::{align_of, size_of};
+use std::ops::ControlFlow;
+use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use memoffset::offset_of;
 
-use crate::id::Id;
+use crate::base::id::Id;
 use crate::locals::Locals;
 use crate::stack::{self, Line};
+use crate::unwind;
 
 /// What the word at [`Record::return_slot`] says, and so what happens when the function returns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,21 +58,24 @@ pub(crate) enum Phase {
     /// The word names `goexit`: nothing is stored, nothing is to be done.
     Idle,
     /// The word names `cleanup`. On a thread: its exit guard is registered.
-    Armed,
+    Hijacked,
     /// Cleanup is running; it drains what is stored meanwhile by itself.
     Cleaning,
     /// Cleanup is over, and what is stored now is refused.
     Closed,
 }
 
-/// What the top of every coroutine stack holds. See the module's documentation.
+/// How many operations in a row may go on at once: 256, which is 0 in a `u8`.
+const BUDGET: u8 = 0;
+
+/// What the top of every coroutine stack holds: the id, the storage, and where the return address lies.
 #[repr(C, align(64))]
 pub(crate) struct Record {
     /// The identity of the coroutine; 0 on a thread that has not been asked.
     id: AtomicU64,
     /// Where the trampoline's return address lies (R3).
     pub(crate) return_slot: Cell<*mut usize>,
-    /// The task that this coroutine is the body of; null for a coroutine made by hand.
+    /// The task that this coroutine is the body of; null for a raw coroutine.
     pub(crate) task: Cell<*const ()>,
     /// A stack pointer of whoever resumed this coroutine last; 0 where nobody needs to know.
     pub(crate) resumer: Cell<usize>,
@@ -76,7 +84,16 @@ pub(crate) struct Record {
     /// The name, for the overflow report; the memory belongs to the task.
     name: Cell<(*const u8, usize)>,
     pub(crate) phase: Cell<Phase>,
+    /// How many operations that could have had to wait, and did not, are left before the coroutine steps aside.
+    /// In a raw coroutine's record 1, for it spends its task's (R4).
+    budget: Cell<u8>,
     locals: Locals,
+    /// Panics of this stack that are set aside while it is suspended, or resumes a raw coroutine.
+    panics_at_switch: Cell<u32>,
+    /// Panics of this stack that are set aside while a `timeout` runs its function.
+    panics_at_timeout: Cell<u32>,
+    /// The innermost `no_suspend` on this stack.
+    pub(crate) no_suspend: Cell<Option<&'static Location<'static>>>,
 }
 
 const _: () = {
@@ -101,7 +118,11 @@ impl Record {
             deadlines: Cell::new(std::ptr::null()),
             name: Cell::new((std::ptr::null(), 0)),
             phase: Cell::new(Phase::Idle),
+            budget: Cell::new(BUDGET),
             locals: Locals::new(),
+            panics_at_switch: Cell::new(0),
+            panics_at_timeout: Cell::new(0),
+            no_suspend: Cell::new(None),
         }
     }
 
@@ -124,7 +145,11 @@ impl Record {
             (&raw mut (*place).deadlines).write(Cell::new(std::ptr::null()));
             (&raw mut (*place).name).write(Cell::new(name));
             (&raw mut (*place).phase).write(Cell::new(Phase::Idle));
+            (&raw mut (*place).budget).write(Cell::new(if task.is_null() { 1 } else { BUDGET }));
             (&raw mut (*place).locals).write(Locals::new());
+            (&raw mut (*place).panics_at_switch).write(Cell::new(0));
+            (&raw mut (*place).panics_at_timeout).write(Cell::new(0));
+            (&raw mut (*place).no_suspend).write(Cell::new(None));
         }
     }
 
@@ -133,6 +158,20 @@ impl Record {
     pub(crate) fn retire(&self) {
         self.task.set(std::ptr::null());
         self.name.set((std::ptr::null(), 0));
+    }
+
+    /// Counts an operation that may go on at once for ever. False: the budget is used up, or this is the record of
+    /// a raw coroutine.
+    #[inline(always)]
+    pub(crate) fn spend(&self) -> bool {
+        let left = self.budget.get().wrapping_sub(1);
+        self.budget.set(left);
+        left != 0
+    }
+
+    /// Begins a new budget.
+    pub(crate) fn refill_budget(&self) {
+        self.budget.set(if self.is_coroutine() && !self.is_tasks_own() { 1 } else { BUDGET });
     }
 
     pub(crate) fn locals(&self) -> &Locals {
@@ -169,7 +208,7 @@ impl Record {
         !self.return_slot.get().is_null()
     }
 
-    /// Whether this is a task's own, and not of a coroutine made by hand or of a thread.
+    /// Whether this is a task's own, and not of a raw coroutine or of a thread.
     #[inline]
     pub(crate) fn is_tasks_own(&self) -> bool {
         !self.task.get().is_null()
@@ -193,29 +232,64 @@ impl Record {
     #[cold]
     fn resumers_task(&self) -> *const () {
         let mut task = std::ptr::null();
-        self.each_resumer(&mut |record| task = record.task.get());
+        let _ = self.outwards(|record| {
+            task = record.task.get();
+            ControlFlow::<()>::Continue(())
+        });
         task
     }
 
-    /// Runs `f` with the record of whoever resumed this coroutine, and with those further out: up to
-    /// a task's, or up to the thread's.
-    pub(crate) fn each_resumer(&self, f: &mut dyn FnMut(&Record)) {
+    /// Runs `f` with this record, with that of whoever resumed this coroutine, and with those further out:
+    /// up to a task's, or up to the thread's. For the record of the code that asks.
+    pub(crate) fn outwards<B>(
+        &self,
+        mut f: impl FnMut(&Record) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        f(self)?;
         let mut resumer = self.resumer.get();
         while resumer != 0 {
             let Some(record) = find(resumer) else { return with_thread(f) };
             // SAFETY: R1, the resumer is suspended in `resume` for as long as we run.
             let record = unsafe { &*record };
-            f(record);
+            f(record)?;
             resumer = record.resumer.get();
         }
+        ControlFlow::Continue(())
     }
 
-    /// Whether its coroutine is running: the caller's, or one further out.
-    pub(crate) fn is_running(&self) -> bool {
-        let Some(innermost) = of_running() else { return false };
-        let mut found = std::ptr::eq(innermost, self);
-        innermost.each_resumer(&mut |record| found |= std::ptr::eq(record, self));
-        found
+    /// Sets the panics aside that are under way on this record's stack, for as long as it is switched away
+    /// from. For the record of the code that asks.
+    #[cold]
+    pub(crate) fn set_panics_aside_at_switch(&self) -> PanicsAside<'_> {
+        PanicsAside::begin(&self.panics_at_switch)
+    }
+
+    /// As [`set_panics_aside_at_switch`](Record::set_panics_aside_at_switch), for as long as a timeout runs
+    /// its function.
+    #[cold]
+    pub(crate) fn set_panics_aside_at_timeout(&self) -> PanicsAside<'_> {
+        PanicsAside::begin(&self.panics_at_timeout)
+    }
+
+    /// Whether this stack has set panics aside while it resumes a raw coroutine, so that an unwinding
+    /// which comes from there would leave a destructor that a panic runs.
+    pub(crate) fn has_panics_at_switch(&self) -> bool {
+        self.panics_at_switch.get() > 0
+    }
+
+    /// Whether no panics are set aside from the stack of the code that asks, whose record this is, up to that
+    /// of `target`. So an unwinding that begins here leaves no destructor that a panic runs there.
+    pub(crate) fn is_calm_up_to(&self, target: &Record) -> bool {
+        let answer = self.outwards(|record| {
+            if record.panics_at_timeout.get() > 0 || record.panics_at_switch.get() > 0 {
+                return ControlFlow::Break(false);
+            }
+            if std::ptr::eq(record, target) {
+                return ControlFlow::Break(true);
+            }
+            ControlFlow::Continue(())
+        });
+        answer == ControlFlow::Break(true)
     }
 
     /// The id in the record of the slot that `address` lies in, for profilers: any thread, any
@@ -227,6 +301,35 @@ impl Record {
         // was written, and the id is atomic.
         let number = unsafe { (*record).id.load(Ordering::Relaxed) };
         (number != 0).then(|| Id::from_raw(number))
+    }
+}
+
+/// Panics that are set aside until this is dropped.
+#[must_use = "the panics are restored when this is dropped"]
+pub(crate) struct PanicsAside<'a> {
+    /// Where all are counted that are set aside for the same reason. On a thread's record several may be,
+    /// by code on stacks that are not ours.
+    total: &'a Cell<u32>,
+    count: u32,
+}
+
+impl<'a> PanicsAside<'a> {
+    fn begin(total: &'a Cell<u32>) -> Self {
+        let count = unwind::set_aside();
+        total.set(total.get() + count);
+        PanicsAside { total, count }
+    }
+
+    /// Whether there are any.
+    pub(crate) fn any(&self) -> bool {
+        self.count > 0
+    }
+}
+
+impl Drop for PanicsAside<'_> {
+    fn drop(&mut self) {
+        self.total.set(self.total.get() - self.count);
+        unwind::restore(self.count);
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::io;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
-use crate::locals::Interruption;
-use crate::task::{Deadline, Waiting, current_task, park_for, park_thread, yield_now};
-use crate::unwind::hold;
+use crate::record;
+use crate::task::{
+    Deadline, ThreadParker, Waiting, current_task, park_thread, wait_on_thread, yield_now,
+};
+use crate::unwind::{Interruption, panicking};
 
 /// Suspends the coroutine for at least `duration`; [`Duration::MAX`] is for ever. On a plain thread
 /// it blocks the thread.
@@ -31,9 +33,28 @@ use crate::unwind::hold;
 pub fn sleep(duration: Duration) {
     match Instant::now().checked_add(duration) {
         Some(deadline) => sleep_until(deadline),
-        None => loop {
-            park_for(Waiting::Sleep);
-        },
+        None => sleep_for_ever(),
+    }
+}
+
+fn sleep_for_ever() -> ! {
+    loop {
+        match current_task() {
+            Some(task) => task.park(Waiting::Sleep),
+            None => sleep_on_thread(None),
+        }
+    }
+}
+
+/// Blocks the calling thread until `deadline`.
+fn sleep_on_thread(deadline: Option<Instant>) {
+    let parker = ThreadParker::here();
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return;
+        }
+        wait_on_thread(&parker, parker.wakes(), left);
     }
 }
 
@@ -64,13 +85,7 @@ pub fn sleep_until(deadline: Instant) {
                 task.park_until(deadline, Waiting::Sleep);
             }
         }
-        None => loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            park_thread(Some(left));
-        },
+        None => sleep_on_thread(Some(deadline)),
     }
 }
 
@@ -156,14 +171,19 @@ impl From<Elapsed> for io::Error {
 /// On a plain thread it limits what this crate waits for ([`sleep`], [`park`](crate::park),
 /// [`wait`](crate::wait), a join), and nothing else.
 ///
-/// Three things to know of it:
+/// Four things to know of it:
 ///
-/// - In a destructor that a panic runs it does not elapse, since a second panic would abort there. Where
-///   that is in doubt it elapses late, as a [cancellation](crate::JoinHandle::cancel) comes late.
+/// - It unwinds as a panic does. Where C code has called back, in the comparator of a `qsort` say, that aborts
+///   the process, and [`shield`](crate::shield) puts it off. In the initialiser of a
+///   [`LazyLock`](std::sync::LazyLock) it poisons the lock for good.
+/// - In a destructor that a panic runs it limits its own `f`, where
+///   [`panicking`](std::thread::panicking) is false meanwhile. What is meant for a frame further out, an
+///   outer timeout or a cancellation, waits until the panic is over.
 /// - Code that swallows the unwinding of an outer timeout has swallowed those of the timeouts within
 ///   it as well; they do not elapse any more.
 /// - A stack that another library has made is, to this crate, part of its thread. So a timeout that is
-///   set on one, and suspended there by that library's means, limits whatever its thread does next.
+///   set on one, and suspended there by that library's means, limits whatever its thread does next. It is
+///   never the task's: on such a stack there is no task.
 ///
 /// # Errors
 ///
@@ -188,16 +208,16 @@ impl From<Elapsed> for io::Error {
 /// ```
 pub fn timeout<T>(duration: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
     let Some(time) = Instant::now().checked_add(duration) else { return Ok(f()) };
-    let deadline = Deadline::new(time);
-    hold(
-        || deadline.run(f),
-        |outcome| {
-            outcome.map_err(|payload| match payload.downcast_ref::<Interruption>() {
-                Some(interruption) if interruption.target == deadline.id => Elapsed,
-                _ => resume_unwind(payload),
-            })
-        },
-    )
+    let aside = panicking().then(|| record::here().set_panics_aside_at_timeout());
+    // To unwind further out would be to leave a destructor that one of those panics runs.
+    let is_barrier = aside.as_ref().is_some_and(|aside| aside.any());
+    let deadline = Deadline::new(time, is_barrier);
+    let outcome = catch_unwind(AssertUnwindSafe(|| deadline.run(f)));
+    drop(aside);
+    outcome.map_err(|payload| match payload.downcast_ref::<Interruption>() {
+        Some(interruption) if interruption.target == deadline.id => Elapsed,
+        _ => resume_unwind(payload),
+    })
 }
 
 /// Ticks every `period`, the first time one period from now. As with Go's `Ticker`, ticks that nobody
@@ -258,11 +278,7 @@ impl Interval {
     /// assert!(ticks.tick() < ticks.tick());
     /// ```
     pub fn tick(&mut self) -> Instant {
-        let Some(due) = self.next else {
-            loop {
-                park_for(Waiting::Sleep);
-            }
-        };
+        let Some(due) = self.next else { sleep_for_ever() };
         sleep_until(due);
         // The latest tick that is due by now, however many have been missed, and then the next one.
         let late = due.elapsed();

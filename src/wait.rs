@@ -13,6 +13,17 @@ use crate::task::poll_or_park;
 /// cloned and woken on any thread, for longer than the coroutine lives. The poll itself may suspend the
 /// coroutine, in whatever way; a wake-up that comes meanwhile is not lost.
 ///
+/// A wait for what is ready does not suspend. So that a loop of such waits starves nobody, and can be cancelled, each
+/// 256th lets other coroutines go first, before it polls.
+///
+/// # Beside tokio
+///
+/// tokio's own futures work here, as long as a runtime of tokio drives them. In a *task* of tokio, where there is
+/// no coroutine, `wait` blocks the thread as any `block_on` does; and when that task has used up tokio's budget,
+/// tokio's futures are ready no more until the task returns, so `wait` hangs. `tokio::task::block_in_place` helps.
+/// The guard of tokio's `Handle::enter` is the thread's, and guards of one thread have to end in the reverse order:
+/// do not hold one over a suspension ([the nesting rule](crate#the-nesting-rule)).
+///
 /// # Panics
 ///
 /// With whatever the future panics with. Unwinds, without calling the panic hook, when the coroutine

@@ -11,11 +11,12 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
 use std::io;
+use std::process::Output;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use coro::raw::{Coroutine, State};
+use coro::raw::State;
 use coro::{Builder, JoinError, Runtime, tls};
 
 /// How many allocations have been asked for since [`arm`]. Before that it is far from any n.
@@ -112,17 +113,17 @@ fn run_tasks(runtime: &Runtime) -> io::Result<()> {
     Ok(())
 }
 
-/// A coroutine made by hand, on a thread that stores something itself.
+/// A raw coroutine, on a thread that stores something itself.
 fn run_by_hand() -> io::Result<()> {
     tls::set("thread", 1);
-    let mut by_hand = Coroutine::new(64 << 10, |yielder, first: u32| {
+    let raw_coroutine = common::raw(64 << 10, |yielder, first: u32| {
         tls::set("key", first);
         tls::at_exit(|| ());
         let second = yielder.suspend(first + 1);
         *tls::get::<u32>("key").unwrap() + second
     })?;
-    assert_eq!(by_hand.resume(5), State::Yielded(6));
-    assert_eq!(by_hand.resume(7), State::Done(12));
+    assert_eq!(raw_coroutine.resume(5), State::Yielded(6));
+    assert_eq!(raw_coroutine.resume(7), State::Done(12));
     assert!(tls::del("thread"));
     Ok(())
 }
@@ -143,6 +144,11 @@ fn run_panic() -> io::Result<()> {
     Ok(())
 }
 
+/// A child without `CORO_CHECK`, whose start takes 100,000 allocations.
+fn unchecked_child(test: &str, case: &str) -> Output {
+    common::child_command(test, case).env_remove("CORO_CHECK").output().unwrap()
+}
+
 /// Runs `case` as a child for each n, until there is no n-th allocation.
 fn for_every_allocation(test: &str, case: fn() -> io::Result<()>) {
     let _watchdog = common::watchdog();
@@ -159,7 +165,7 @@ fn for_every_allocation(test: &str, case: fn() -> io::Result<()>) {
         let stdout = common::stdout(output);
         stdout.split(" allocations").next()?.rsplit(' ').next()?.parse().ok()
     };
-    let never = common::child(test, &format!("{0}..{0}", usize::MAX));
+    let never = unchecked_child(test, &format!("{0}..{0}", usize::MAX));
     assert!(never.status.success(), "{}", common::stderr(&never));
     let total = count(&never).expect("it says how many");
     assert!(total > 3, "only {total} allocations are no test");
@@ -167,7 +173,7 @@ fn for_every_allocation(test: &str, case: fn() -> io::Result<()>) {
     let (mut finished, mut aborted) = (0, 0);
     for n in 0..total {
         for end in [n + 1, usize::MAX] {
-            let output = common::child(test, &format!("{n}..{end}"));
+            let output = unchecked_child(test, &format!("{n}..{end}"));
             let stderr = common::stderr(&output);
             match (output.status.code(), common::signal(&output)) {
                 // It came through, or was told so in an `io::Error`, or the count was lower.

@@ -5,7 +5,6 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use coro::{Runtime, inspect, tls};
 
@@ -41,7 +40,7 @@ unsafe impl GlobalAlloc for Asking {
 fn fault_allocator_asks_for_the_counts() {
     // In a child, for a watchdog would need the allocator that hangs.
     const NAME: &str = "fault_allocator_asks_for_the_counts";
-    common::in_child(NAME, Duration::from_secs(60), || {
+    common::in_child(NAME, common::CHILDS_LIMIT, || {
         // More workers each time, so that there are new ones whenever a runtime starts.
         for workers in 1..6 {
             let runtime = Runtime::builder().workers(workers).build().unwrap();

@@ -8,12 +8,12 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use coro::raw::{Coroutine, State};
+use coro::raw::State;
 use coro::{Builder, JoinHandle, JoinSet, Runtime, tls};
 
 use common::in_child;
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = common::CHILDS_LIMIT;
 
 /// Forks; the new process ends with what `body` returns. Gives back how it ended, as a status.
 fn forked(body: impl FnOnce() -> i32) -> i32 {
@@ -33,7 +33,7 @@ fn fork() -> Option<i32> {
     if pid == 0 {
         // Ends it if it hangs: the parent's watchdog has no thread here.
         // SAFETY: takes a number.
-        unsafe { libc::alarm(10) };
+        unsafe { libc::alarm(100) };
         return None;
     }
     let status = common::wait_for_forked(pid);
@@ -85,7 +85,7 @@ fn refused<T>(body: impl FnOnce() -> T) -> bool {
     }
 }
 
-/// What a forked process may try with coroutines, other than those made by hand. The number of the
+/// What a forked process may try with coroutines, other than raw ones. The number of the
 /// first that was not refused with the right words, or 0.
 fn try_everything(runtime: &Runtime, parked: &mut Parked, inside: bool) -> i32 {
     let results = [
@@ -128,7 +128,7 @@ impl Parked {
             parked.handle().unpark();
             parked.join().unwrap();
         }
-        self.set.abort_all();
+        self.set.cancel_all();
         common::assert_cancelled(self.set.join_next().unwrap());
     }
 }
@@ -350,12 +350,12 @@ fn fault_a_runtime_in_a_forked_process_is_left_alone() {
     });
 }
 
-/// A coroutine made by hand needs no worker.
+/// A raw coroutine needs no worker.
 #[test]
 fn fault_a_raw_coroutine_goes_on_in_a_forked_process() {
     in_child("fault_a_raw_coroutine_goes_on_in_a_forked_process", LIMIT, || {
         coro::go(|| ()).join().unwrap();
-        let mut coroutine = Coroutine::<i32, i32, i32>::new(65536, |yielder, n| {
+        let coroutine = common::raw::<i32, i32, i32>(65536, |yielder, n| {
             tls::set("n", n);
             let next = yielder.suspend(n + 1);
             next + *tls::get::<i32>("n").unwrap()

@@ -21,24 +21,19 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use coro::raw::Coroutine;
 use coro::{Builder, Handle, JoinError, JoinHandle, Runtime, inspect, tls};
 
-use common::{Counter, Gate, child_command, is_child, message, watchdog_for};
-
-/// A child that hangs is ended well before its parent is, which then tells of it.
-const CHILDS_LIMIT: Duration = Duration::from_secs(20);
-const LIMIT: Duration = Duration::from_secs(60);
+use common::{Counter, Gate, child_command, is_child, message};
 
 /// In the parent: runs `test` in a new process with this variable in its environment, and gives back
 /// how it ended. In that process: runs `body` and exits.
 fn in_child(test: &str, variable: (&str, &str), body: impl FnOnce()) -> Output {
     if is_child(test) {
-        let _watchdog = watchdog_for(CHILDS_LIMIT);
+        let _watchdog = common::watchdog_for(common::CHILDS_LIMIT);
         body();
         exit(0);
     }
-    let _watchdog = watchdog_for(LIMIT);
+    let _watchdog = common::watchdog();
     child_command(test, test).env(variable.0, variable.1).output().unwrap()
 }
 
@@ -63,7 +58,7 @@ fn limit_addresses() {
 /// How many stacks of the default size a region under this limit has.
 fn stacks_by_address() -> usize {
     coro::go(|| ()).join().unwrap();
-    const CLASSES: u64 = 13;
+    const CLASSES: u64 = 11;
     (inspect::metrics().stacks_reserved_bytes / CLASSES) as usize / (256 << 10)
 }
 
@@ -141,6 +136,15 @@ fn one(handles: mpsc::Sender<Handle>, number: usize, cleanups: Counter) -> impl 
     }
 }
 
+/// What any program does that is not out of memory.
+fn assert_program_goes_on() {
+    // Each has a mapping of its own.
+    let blocks: Vec<Vec<u8>> = (0..200).map(|_| vec![1; 256 << 10]).collect();
+    let threads: Vec<_> = (0..20).map(|n| thread::spawn(move || n)).collect();
+    assert!(threads.into_iter().map(|thread| thread.join().unwrap()).eq(0..20));
+    assert!(blocks.iter().all(|block| block[block.len() / 2] == 1));
+}
+
 /// Spawns `count` coroutines that all want a stack at once, waits until `line` has been written,
 /// lets them end as they come, and checks that all of them did.
 fn more_than_there_are(runtime: &Runtime, count: usize) {
@@ -153,6 +157,7 @@ fn more_than_there_are(runtime: &Runtime, count: usize) {
     let line = gate.wait();
     gate.close(&line);
     assert!(inspect::metrics().fresh > 0, "no coroutine had to wait");
+    assert_program_goes_on();
     let mut started = 0;
     for handle in handles {
         started += 1;
@@ -272,7 +277,7 @@ fn fault_idle_stacks_are_reclaimed_after_an_earlier_refusal() {
     assert_one_line(&common::stderr(&output), &ADDRESS_LINE);
 }
 
-/// All stacks but a few are held by coroutines made by hand on a plain thread; when these go, a
+/// All stacks but a few are held by raw coroutines on a plain thread; when these go, a
 /// worker that waits for one notices.
 #[test]
 #[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
@@ -281,10 +286,10 @@ fn fault_a_stack_freed_by_hand_wakes_who_waits() {
     let output = in_child(test, ONE_WORKER, || {
         limit_addresses();
         let runtime = common::runtime(1);
-        let mut by_hand = Vec::new();
+        let mut raw_coroutine = Vec::new();
         let refused = loop {
-            match Coroutine::<(), (), ()>::new(256 << 10, |_, ()| ()) {
-                Ok(coroutine) => by_hand.push(coroutine),
+            match common::raw::<(), (), ()>(160 << 10, |_, ()| ()) {
+                Ok(coroutine) => raw_coroutine.push(coroutine),
                 Err(error) => break error,
             }
         };
@@ -294,7 +299,7 @@ fn fault_a_stack_freed_by_hand_wakes_who_waits() {
         let line = gate.wait();
         gate.close(&line);
         assert!(!waiting.is_finished());
-        drop(by_hand.pop());
+        drop(raw_coroutine.pop());
         assert_eq!(waiting.join().unwrap(), 42);
     });
     assert_success(&output);
@@ -334,8 +339,8 @@ fn fault_a_stack_freed_by_another_runtime_wakes_who_waits() {
     assert_one_line(&common::stderr(&output), &ADDRESS_LINE);
 }
 
-/// Under the limit of addresses there are two stacks of this size.
-const LARGE: usize = 32 << 20;
+/// Under the limit of addresses there are two stacks of this size, in slots of 32 MiB.
+const LARGE: usize = 31 << 20;
 
 const LARGE_LINE: [&str; 3] = ["coro: no stack of 32 MiB", "is full (2 slots)", "ulimit -v"];
 
@@ -495,7 +500,7 @@ fn fault_shortages_of_several_sizes_at_once() {
                     runtimes[n % 2].go(move || {
                         tls::at_exit(coro::yield_now);
                         let end = ended.clone();
-                        let other = Builder::new().stack_size((16 << 20) << (n % 3));
+                        let other = Builder::new().stack_size((15 << 20) << (n % 3));
                         let other = other.spawn(move || {
                             coro::yield_now();
                             end.add();
@@ -569,6 +574,36 @@ fn fault_who_waits_for_a_stack_ends_with_the_runtime() {
     });
 }
 
+/// A closure that never had a stack, and whose destructor starts another coroutine and waits for it, does not hold
+/// the shutdown up.
+#[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
+fn fault_who_waits_for_a_stack_may_wait_in_its_destructor() {
+    let test = "fault_who_waits_for_a_stack_may_wait_in_its_destructor";
+    under_address_limit(test, &LARGE_LINE, || {
+        let runtime = common::runtime(1);
+        // The stacks are in use to the end, elsewhere.
+        let held = [(); 2].map(|()| common::raw::<(), (), ()>(LARGE, |_, ()| ()).unwrap());
+        let joined = Counter::default();
+        let waits = common::RunOnDrop({
+            let joined = joined.clone();
+            move || {
+                assert_eq!(coro::go(|| 5).join().unwrap(), 5);
+                joined.add();
+            }
+        });
+        let mut gate = StderrGate::new();
+        let spawn = move || large(move || drop(waits));
+        let waiting = runtime.go(spawn).join().unwrap();
+        let line = gate.wait();
+        gate.close(&line);
+        runtime.shutdown();
+        assert_eq!(joined.get(), 1);
+        common::assert_cancelled(waiting.join());
+        drop(held);
+    });
+}
+
 /// A shutdown that gives up those who hold the stacks drops those who wait for one.
 #[test]
 #[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
@@ -620,7 +655,7 @@ fn fault_who_waits_for_a_stack_gets_one_when_the_limit_is_raised() {
         // SAFETY: changes this process alone; the hard limit stays.
         unsafe {
             libc::getrlimit(libc::RLIMIT_DATA, &raw mut before);
-            // Room for a few stacks of 64 MiB, and for the rest of the program in what is left over.
+            // Room for three stacks of 32 MiB, in half of it.
             let tight = libc::rlimit { rlim_cur: (kib << 10) + (232 << 20), ..before };
             assert_eq!(libc::setrlimit(libc::RLIMIT_DATA, &raw const tight), 0);
         }
@@ -637,7 +672,7 @@ fn fault_who_waits_for_a_stack_gets_one_when_the_limit_is_raised() {
                             coro::park();
                         }
                     };
-                    Builder::new().stack_size(64 << 20).spawn(wait).unwrap()
+                    Builder::new().stack_size(31 << 20).spawn(wait).unwrap()
                 };
                 (0..8).map(one).collect::<Vec<_>>()
             }
@@ -658,7 +693,7 @@ fn fault_who_waits_for_a_stack_gets_one_when_the_limit_is_raised() {
         }
     });
     assert_success(&output);
-    let line = ["coro: no stack of 64 MiB: mprotect", "ulimit -d", "wait until a stack is free"];
+    let line = ["coro: no stack of 32 MiB", "half of ulimit -d", "wait until a stack is free"];
     assert_one_line(&common::stderr(&output), &line);
 }
 
@@ -669,7 +704,7 @@ fn fault_the_fallible_forms_name_the_limit() {
     let test = "fault_the_fallible_forms_name_the_limit";
     under_address_limit(test, &[], || {
         let room = stacks_by_address();
-        let mut by_hand = Vec::new();
+        let mut raw_coroutine = Vec::new();
         let check = |error: io::Error| {
             assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
             let text = error.to_string();
@@ -677,15 +712,19 @@ fn fault_the_fallible_forms_name_the_limit() {
         };
         for _ in 0..3 {
             let refused = loop {
-                match Coroutine::<(), (), ()>::new(256 << 10, |_, ()| ()) {
-                    Ok(coroutine) => by_hand.push(coroutine),
+                match common::raw::<(), (), ()>(160 << 10, |_, ()| ()) {
+                    Ok(coroutine) => raw_coroutine.push(coroutine),
                     Err(error) => break error,
                 }
             };
             check(refused);
             // The worker's pool has the one that found out how many there are.
-            assert!((room - 2..=room).contains(&by_hand.len()), "{} of {room}", by_hand.len());
-            by_hand.clear();
+            assert!(
+                (room - 2..=room).contains(&raw_coroutine.len()),
+                "{} of {room}",
+                raw_coroutine.len()
+            );
+            raw_coroutine.clear();
         }
         // A size that has no place at all under this limit.
         let runs = Counter::default();
@@ -693,10 +732,10 @@ fn fault_the_fallible_forms_name_the_limit() {
         let error = Builder::new().stack_size(64 << 20).spawn(move || counter.add());
         if let Err(error) = error {
             assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
-            assert!(error.to_string().contains("64 MiB"), "{error}");
+            assert!(error.to_string().contains("128 MiB"), "{error}");
             assert_eq!(runs.get(), 0);
         }
-        let task = Builder::new().stack_size(256 << 10).spawn(|| 5).unwrap();
+        let task = Builder::new().stack_size(160 << 10).spawn(|| 5).unwrap();
         assert_eq!(task.join().unwrap(), 5);
     });
 }
@@ -719,7 +758,7 @@ fn fault_no_region_is_an_error_and_no_end() {
             let refused = [
                 Runtime::builder().workers(1).build().err(),
                 Builder::new().spawn(|| ()).err(),
-                Coroutine::<(), (), ()>::new(1, |_, ()| ()).err(),
+                common::raw::<(), (), ()>(1, |_, ()| ()).err(),
             ];
             for error in refused {
                 let error = error.expect("refused");
@@ -751,25 +790,6 @@ fn fault_go_panics_where_there_is_no_region() {
     assert!(stderr.contains("ulimit -v = 102400"), "{stderr}");
 }
 
-/// Makes the process one that is refused every thread while it is limited; see [`limit_threads`].
-fn become_limitable() {
-    // Root's threads are not limited. Where this is refused, root is no more than a name.
-    // SAFETY: takes a number.
-    let _ = unsafe { libc::setuid(65534) };
-}
-
-/// Has the process refused every further thread, or none again.
-fn limit_threads(limited: bool) {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: changes this process alone; the hard limit stays.
-    unsafe {
-        assert_eq!(libc::getrlimit(libc::RLIMIT_NPROC, &raw mut limit), 0);
-        limit.rlim_cur = if limited { 1 } else { limit.rlim_max };
-        assert_eq!(libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit), 0);
-    }
-    assert_eq!(thread::Builder::new().spawn(|| ()).is_err(), limited);
-}
-
 /// The knobs, in whatever says that there is no thread.
 const THREADS: [&str; 3] = ["os error 11", "ulimit -u", "pids.max"];
 
@@ -780,8 +800,8 @@ fn fault_a_blocking_call_without_any_thread_is_a_clear_panic() {
     let output = in_child(test, ONE_WORKER, || {
         common::quiet();
         coro::go(|| ()).join().unwrap();
-        become_limitable();
-        limit_threads(true);
+        common::become_limitable();
+        common::limit_threads(true);
         for _ in 0..3 {
             let (dropped, captured) = (Counter::default(), Counter::default());
             let (on_drop, on_frame) = (captured.on_drop(), dropped.on_drop());
@@ -800,7 +820,7 @@ fn fault_a_blocking_call_without_any_thread_is_a_clear_panic() {
             assert_eq!((dropped.get(), captured.get()), (1, 1));
             assert_eq!(coro::go(|| 2).join().unwrap(), 2);
         }
-        limit_threads(false);
+        common::limit_threads(false);
         assert_eq!(coro::go(|| coro::blocking(|| 1)).join().unwrap(), 1);
     });
     assert_success(&output);
@@ -825,8 +845,8 @@ fn fault_blocking_calls_wait_for_the_threads_there_are() {
         };
         let first = call(&gate, &inside);
         inside.wait_for(1);
-        become_limitable();
-        limit_threads(true);
+        common::become_limitable();
+        common::limit_threads(true);
         let (order, came) = mpsc::channel();
         let waiting: Vec<_> = (0..10)
             .map(|n| {
@@ -850,7 +870,7 @@ fn fault_blocking_calls_wait_for_the_threads_there_are() {
             assert_eq!(called.join().unwrap(), thread);
         }
         assert!(came.try_iter().eq(0..10));
-        limit_threads(false);
+        common::limit_threads(false);
         let (gate, inside) = (Gate::default(), Counter::default());
         let several = [0; 3].map(|_| call(&gate, &inside));
         inside.wait_for(3);
@@ -865,6 +885,22 @@ fn fault_blocking_calls_wait_for_the_threads_there_are() {
     assert_one_line(&common::stderr(&output), &said);
 }
 
+/// Where bytes of data are limited, half of them stay the program's.
+#[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
+fn fault_at_the_limit_of_data_coroutines_wait() {
+    let test = "fault_at_the_limit_of_data_coroutines_wait";
+    let output = in_child(test, ONE_WORKER, || {
+        let limit = libc::rlimit { rlim_cur: 512 << 20, rlim_max: 512 << 20 };
+        // SAFETY: changes this process alone.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_DATA, &raw const limit) }, 0);
+        more_than_there_are(&common::runtime(2), 2000);
+    });
+    assert_success(&output);
+    let line = ["coro: no stack of 256 KiB", "half of ulimit -d", "wait until a stack is free"];
+    assert_one_line(&common::stderr(&output), &line);
+}
+
 /// At `vm.max_map_count`: more coroutines than the kernel allows guards by `mprotect`.
 #[test]
 #[cfg_attr(coro_asan, ignore = "AddressSanitizer ends the process where it is refused a mapping")]
@@ -877,16 +913,16 @@ fn fault_at_max_map_count_coroutines_wait() {
         return eprintln!("{test}: skipped, vm.max_map_count = {mappings} is too much to use up");
     }
     let output = in_child(test, ("CORO_GUARD", "mprotect"), || {
-        // At the limit there is no starting a thread either, so all are started before.
         let (runtime, other) = (common::runtime(2), common::runtime(1));
-        // Two mappings each.
-        more_than_there_are(&runtime, mappings / 2 + 2000);
+        // Two mappings each, and the program has its share.
+        let stacks = mappings / 2 - (mappings / 8).max(2_000) / 2;
+        more_than_there_are(&runtime, stacks + 2_000);
         // Nothing was lost by it: nearly as many at once, here and on workers that have none yet.
-        fill_pool(&runtime, mappings / 2 - 1000);
-        fill_pool(&other, mappings / 2 - 1000);
+        fill_pool(&runtime, stacks - 10);
+        fill_pool(&other, stacks - 10);
     });
     assert_success(&output);
     let stderr = common::stderr(&output);
     let knob = format!("vm.max_map_count = {mappings}");
-    assert_one_line(&stderr, &["coro: no stack of 256 KiB: mprotect", &knob, "wait until"]);
+    assert_one_line(&stderr, &["coro: no stack of 256 KiB: stacks have", &knob, "wait until"]);
 }

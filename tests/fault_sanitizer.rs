@@ -10,7 +10,6 @@ use std::hint::black_box;
 use std::panic::catch_unwind;
 use std::process::exit;
 
-use coro::raw::Coroutine;
 use coro::tls;
 
 const LENGTH: usize = 32;
@@ -20,7 +19,7 @@ const LENGTH: usize = 32;
 fn frame_with_an_array(index: usize) {
     let mut array = [0_u8; LENGTH];
     let start = black_box(array.as_mut_ptr());
-    // SAFETY: none where `index` is `LENGTH`: that is the bug which is planted here.
+    // SAFETY: none if `index` is `LENGTH`. AddressSanitizer has to find that bug.
     unsafe { start.add(index).write_volatile(1) };
     black_box(&array);
 }
@@ -53,13 +52,13 @@ fn after_a_panic(index: usize) {
     common::runtime(1).go(panics).join().unwrap();
 }
 
-fn by_hand_in_a_task(index: usize) {
+fn raw_in_a_task(index: usize) {
     let nested = move || {
         let body = move |yielder: &coro::raw::Yielder<(), ()>, ()| {
             yielder.suspend(());
             frame_with_an_array(index);
         };
-        let mut coroutine = Coroutine::new(64 << 10, body).unwrap();
+        let coroutine = common::raw(64 << 10, body).unwrap();
         coroutine.resume(());
         coroutine.resume(());
     };
@@ -68,7 +67,7 @@ fn by_hand_in_a_task(index: usize) {
 
 /// Back on the worker's own stack, or here a plain thread's.
 fn after_it_on_the_thread(index: usize) {
-    let mut coroutine = Coroutine::<(), (), ()>::new(64 << 10, |_, ()| ()).unwrap();
+    let coroutine = common::raw::<(), (), ()>(64 << 10, |_, ()| ()).unwrap();
     coroutine.resume(());
     frame_with_an_array(index);
 }
@@ -80,7 +79,7 @@ const CASES: [Case; 6] = [
     ("after switches", after_switches),
     ("in cleanup", in_cleanup),
     ("after a panic", after_a_panic),
-    ("by hand in a task", by_hand_in_a_task),
+    ("raw, in a task", raw_in_a_task),
     ("after it on the thread", after_it_on_the_thread),
 ];
 

@@ -1,5 +1,5 @@
-//! The README keeps its word: the tour is the example, its output is what the example prints, and
-//! every test that it names exists.
+//! The README keeps its word: what it shows are the examples, its output is what they print, and every test that it
+//! or docs/guarantees.md names exists.
 
 mod common;
 
@@ -10,17 +10,19 @@ use std::process::Command;
 use std::time::Duration;
 
 const README: &str = include_str!("../README.md");
+const GUARANTEES: &str = include_str!("../docs/guarantees.md");
+const HELLO: &str = include_str!("../examples/hello.rs");
 const TOUR: &str = include_str!("../examples/tour.rs");
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What follows a heading, up to the next of its kind.
-fn section(heading: &str) -> &'static str {
-    let (_, rest) = README
+/// What follows a heading of `text`, up to the next of its kind.
+fn section(text: &'static str, heading: &str) -> &'static str {
+    let (_, rest) = text
         .split_once(&format!("\n## {heading}"))
-        .unwrap_or_else(|| panic!("the README has no section {heading:?}"));
+        .unwrap_or_else(|| panic!("there is no section {heading:?}"));
     rest.split_once("\n## ").map_or(rest, |(section, _)| section)
 }
 
@@ -77,27 +79,41 @@ fn named_tests(table: &str) -> Vec<&str> {
     .collect()
 }
 
-#[test]
-fn readme_tour_is_the_example() {
-    let _watchdog = common::watchdog();
-    let (_, body) = TOUR.split_once("\n\n").expect("the essay ends with an empty line");
-    assert_eq!(block(section("Tour"), "rust"), body);
-    assert!(TOUR.lines().count() < 80, "a tour is short");
+/// A section shows the code of an example, and what it prints.
+fn assert_shown(section: &str, source: &str) {
+    let (_, body) = source.split_once("\n\n").expect("the essay ends with an empty line");
+    assert_eq!(block(section, "rust"), body);
 }
 
-#[test]
-#[cfg_attr(coro_asan, ignore = "the example is built without AddressSanitizer")]
-fn readme_tour_prints_what_it_says() {
-    // Long, because Cargo may have to build the example, and may have to wait for another to build.
-    let _watchdog = common::watchdog_for(Duration::from_secs(600));
+/// What an example prints.
+fn output_of(example: &str) -> String {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(root()).args(["run", "--quiet", "--example", "tour"]);
+    // The example is built without the feature that it needs.
+    cargo.env_remove("CORO_CHECK");
+    cargo.current_dir(root()).args(["run", "--quiet", "--example", example]);
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
     let output = cargo.output().expect("Cargo, which has built this test");
     assert!(output.status.success(), "{output:?}");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), block(section("Tour"), "text"));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn readme_shows_the_examples() {
+    let _watchdog = common::watchdog();
+    assert_shown(README, HELLO);
+    assert_shown(section(README, "Tour"), TOUR);
+    assert!(TOUR.lines().count() < 80, "a tour is short");
+}
+
+#[test]
+#[cfg_attr(coro_asan, ignore = "the examples are built without AddressSanitizer")]
+fn readme_examples_print_what_it_says() {
+    // Long, because Cargo may have to build the examples, and may have to wait for another to build.
+    let _watchdog = common::watchdog_for(Duration::from_secs(600));
+    assert_eq!(output_of("hello"), block(README, "text"));
+    assert_eq!(output_of("tour"), block(section(README, "Tour"), "text"));
 }
 
 #[test]
@@ -105,11 +121,16 @@ fn readme_names_tests_that_exist() {
     let _watchdog = common::watchdog();
     let mut tests = tests_below("tests");
     tests.extend(tests_below("src"));
-    for heading in ["Guarantees", "Limits"] {
-        let named = named_tests(section(heading));
+    for (text, heading) in
+        [(README, "Guarantees"), (GUARANTEES, "Guarantees"), (GUARANTEES, "Limits")]
+    {
+        let named = named_tests(section(text, heading));
         assert!(!named.is_empty(), "the section {heading:?} has no table");
         for name in named {
-            assert!(tests.contains(name), "the README names {name}, and there is no such test");
+            assert!(
+                tests.contains(name),
+                "the section {heading:?} names {name}, and there is no such test"
+            );
         }
     }
 }

@@ -35,7 +35,7 @@ static BEFORE_MAIN: extern "C" fn() = {
 };
 
 /// What a child may run.
-const CASES: [(&str, fn()); 14] = [
+const CASES: [(&str, fn()); 15] = [
     ("every reason", every_reason),
     ("in a scope", in_a_scope),
     ("two join", two_join),
@@ -49,6 +49,7 @@ const CASES: [(&str, fn()); 14] = [
     ("a blocking call", a_blocking_call),
     ("it ends", it_ends),
     ("again", again),
+    ("in a panic", in_a_panic),
     ("no stack", no_stack),
 ];
 
@@ -94,11 +95,11 @@ fn every_reason() {
     let (of, id) = (parks.handle(), parks.id());
     let joins = runtime.go(|| parks.join());
     expect(&joins.handle(), line!() - 1, &format!("the end of coroutine {id}"));
-    let by_hand = runtime.go(|| {
+    let raw_coroutine = runtime.go(|| {
         let run = |_: &coro::raw::Yielder<(), ()>, ()| park_forever();
-        coro::raw::Coroutine::new(65536, run).unwrap().resume(());
+        common::raw(65536, run).unwrap().resume(());
     });
-    expect(&by_hand.handle(), line!() - 4, "park");
+    expect(&raw_coroutine.handle(), line!() - 4, "park");
     let members = runtime.go(|| {
         let mut set = JoinSet::new();
         set.spawn(park_forever);
@@ -278,6 +279,23 @@ fn again() {
     let _ = joins.join();
 }
 
+/// The thread that lends what moving panics takes is the library's own, and wakes nobody.
+fn in_a_panic() {
+    struct Parks;
+    impl Drop for Parks {
+        fn drop(&mut self) {
+            park_forever();
+        }
+    }
+    let runtime = common::runtime(1);
+    let unwinds = runtime.go(|| {
+        let _parks = Parks;
+        std::panic::resume_unwind(Box::new(1))
+    });
+    expect(&unwinds.handle(), line!() - 4, "park");
+    let _: Result<(), _> = unwinds.join();
+}
+
 /// Two have the only stacks of their size, and two wait for one.
 fn no_stack() {
     let limit = libc::rlimit { rlim_cur: 2 << 30, rlim_max: 2 << 30 };
@@ -292,7 +310,7 @@ fn no_stack() {
                 up.add();
                 park_forever();
             };
-            Builder::new().stack_size(32 << 20).spawn(park).unwrap()
+            Builder::new().stack_size(31 << 20).spawn(park).unwrap()
         }
     };
     let line = line!() - 3;
@@ -408,6 +426,7 @@ fn runtime_deadlock_lists_everybody_and_why() {
         ("watched", 1, 1),
         ("default", 1, 1),
         ("again", 2, 2),
+        ("in a panic", 1, 1),
     ] {
         let (waiting, listed_alive, expected, listed) = report(start(TEST, case, true));
         assert_eq!((waiting, listed_alive), (threads, alive), "{case}: {listed:#?}");

@@ -236,23 +236,28 @@ fn runtime_spinning_coroutines_run_on_all_workers() {
 }
 
 /// A worker that is held up for long has fresh coroutines in its queue. The others take them, also
-/// when they always have something else to do.
+/// when they always have something else to do: within so many of their turns.
 #[test]
 fn runtime_busy_workers_steal_from_one_that_is_held_up() {
+    const TURNS: usize = 100_000;
     let _watchdog = common::watchdog();
     let runtime = common::runtime(2);
     let ran = Counter::default();
-    let (inside, both) = (Counter::default(), Gate::default());
-    let given_up = Arc::new(AtomicBool::new(false));
+    let (inside, both, given_up) = (Counter::default(), Gate::default(), Gate::default());
     let yielder = runtime.go({
         let (ran, inside, both) = (ran.clone(), inside.clone(), both.clone());
-        let given_up = Arc::clone(&given_up);
+        let given_up = given_up.clone();
         move || {
             inside.add();
             both.block();
-            while ran.get() == 0 && !given_up.load(Ordering::Relaxed) {
+            // The other worker has something to be taken.
+            inside.wait_for(3);
+            let taken = (0..TURNS).any(|_| {
                 coro::yield_now();
-            }
+                ran.get() > 0
+            });
+            given_up.open();
+            taken
         }
     });
     let held_up = runtime.go({
@@ -264,21 +269,18 @@ fn runtime_busy_workers_steal_from_one_that_is_held_up() {
                 let ran = ran.clone();
                 move || ran.add()
             });
-            let start = Instant::now();
-            while ran.get() == 0 && start.elapsed() < Duration::from_secs(5) {
+            inside.add();
+            while ran.get() == 0 && !given_up.is_open() {
                 thread::yield_now();
             }
-            given_up.store(true, Ordering::Relaxed);
-            let stolen = ran.get() == 1;
             fresh.join().unwrap();
-            stolen
         }
     });
     // Each holds a worker, so they are on two.
     inside.wait_for(2);
     both.open();
-    assert!(held_up.join().unwrap(), "nobody took the fresh one");
-    yielder.join().unwrap();
+    assert!(yielder.join().unwrap(), "it has had {TURNS} turns, and has not taken the fresh one");
+    held_up.join().unwrap();
 }
 
 #[test]
@@ -391,7 +393,8 @@ fn runtime_with_four_times_as_many_workers_as_cores() {
     let _watchdog = common::watchdog();
     common::quiet();
     let cores = thread::available_parallelism().unwrap().get();
-    let runtime = common::runtime(4 * cores);
+    // As many as a runtime may have, at most.
+    let runtime = common::runtime((4 * cores).min(4096));
     mixed_work(&runtime, 3000);
     everybody_gets_through(&runtime);
     runtime.shutdown();
@@ -463,4 +466,86 @@ fn runtime_in_a_storm_of_signals() {
     }
     let output = common::child("runtime_in_a_storm_of_signals", "storm");
     assert!(output.status.success(), "{:?} {}", output.status, common::stderr(&output));
+}
+
+/// How long a slow turn is: long enough for the monitor to be scheduled meanwhile, whatever else the machine does.
+const SLOW: Duration = Duration::from_millis(200);
+
+/// Computes for so long.
+fn compute(time: Duration) {
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+/// What a worker has to look round for is seen within two turns, also if these are long.
+#[test]
+fn runtime_slow_turns_hold_up_nobody() {
+    let _watchdog = common::watchdog();
+    // Another worker would run all but the sleeper.
+    let runtime = common::runtime(1);
+    let (turns, stop) = (Counter::default(), Counter::default());
+    let slow = runtime.go({
+        let (turns, stop) = (turns.clone(), stop.clone());
+        move || {
+            // The first slow turn comes when all have been quick.
+            let quick = coro::go(|| (0..100_000).for_each(|_| coro::yield_now()));
+            (0..100_000).for_each(|_| coro::yield_now());
+            quick.join().unwrap();
+            while stop.get() == 0 && !coro::is_cancelled() {
+                turns.add();
+                compute(SLOW);
+                coro::yield_now();
+            }
+        }
+    });
+    turns.wait_for(1);
+    // One in which it is spawned, and two more at most.
+    let within_three_turns = |what: &str, task: JoinHandle<usize>, since: usize| {
+        let until = task.join().unwrap();
+        assert!(until <= since + 3, "{what}: after {} turns", until - since);
+    };
+    for _ in 0..2 {
+        let since = turns.get();
+        let seen = turns.clone();
+        within_three_turns("spawned outside", runtime.go(move || seen.get()), since);
+    }
+    let seen = turns.clone();
+    let sleeper = runtime.go(move || {
+        let since = seen.get();
+        coro::sleep(Duration::from_millis(1));
+        seen.get() - since
+    });
+    within_three_turns("a sleeper", sleeper, 0);
+    stop.add();
+    slow.join().unwrap();
+}
+
+/// A shutdown reaches the coroutines of a worker whose turns are slow.
+#[test]
+fn runtime_slow_turns_do_not_hide_a_shutdown() {
+    let _watchdog = common::watchdog();
+    let runtime = common::runtime(1);
+    let turns = Counter::default();
+    let slow = |turns: &Counter| {
+        let turns = turns.clone();
+        move || {
+            loop {
+                turns.add();
+                compute(SLOW);
+                coro::yield_now();
+            }
+        }
+    };
+    let tasks = [runtime.go(slow(&turns)), runtime.go(slow(&turns))];
+    turns.wait_for(2);
+    let since = turns.get();
+    drop(runtime);
+    let after = turns.get() - since;
+    assert!(
+        after <= 4,
+        "each is cancelled at its second turn at the latest, not after {after} together"
+    );
+    tasks.into_iter().for_each(|task| common::assert_cancelled(task.join()));
 }

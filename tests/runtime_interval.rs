@@ -83,10 +83,9 @@ fn runtime_interval_misses_very_many() {
     ticks.tick();
     thread::sleep(Duration::from_nanos(u64::from(u32::MAX)) + Duration::from_millis(10));
     let overdue = ticks.tick();
-    let next = coro::timeout(Duration::from_secs(5), || ticks.tick()).expect("it ticks on");
-    assert!(next > overdue);
-    let further = coro::timeout(Duration::from_secs(5), || ticks.tick()).expect("and on");
-    assert!(further > next);
+    let next = ticks.tick();
+    assert!(next > overdue, "it ticks on");
+    assert!(ticks.tick() > next, "and on");
 }
 
 /// A period beyond the clock's end never ticks, and can be given up.

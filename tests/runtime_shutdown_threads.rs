@@ -45,8 +45,7 @@ fn at_thread_exit(runtime: &Runtime, f: impl FnOnce() + Send + 'static) {
     runtime.go(move || keep(f)).join().unwrap();
 }
 
-/// A blocking call borrows a thread-local of its caller's worker. The shutdown gives the two up after three
-/// seconds of silence, and the thread-local is there for as long as they are.
+/// A blocking call borrows a thread-local of its caller's worker. The shutdown gives the two up, and the thread-local is there for as long as they are.
 #[test]
 fn runtime_shutdown_outlasted_by_a_borrowed_thread_local() {
     let _watchdog = common::watchdog();
@@ -78,7 +77,7 @@ fn runtime_shutdown_outlasted_by_a_borrowed_thread_local() {
         }
     });
     inside.wait_for(1);
-    runtime.shutdown();
+    assert_eq!(runtime.shutdown_timeout(Duration::from_millis(100)), 1);
     assert!(!DROPPED.load(Ordering::SeqCst), "a blocking call has it");
     assert_eq!(handled.get(), 0);
     gate.open();
@@ -90,7 +89,7 @@ fn runtime_shutdown_outlasted_by_a_borrowed_thread_local() {
     }
 }
 
-/// What is silent for three seconds, because it waits for somebody slow, is given up and ends all the same
+/// What is silent for three seconds, because it waits for a future that is slow, is given up and ends all the same
 /// when that one has come. Until then its worker serves it, and takes nothing new.
 #[test]
 fn runtime_shutdown_outlasted_by_those_who_end_later() {
@@ -109,7 +108,7 @@ fn runtime_shutdown_outlasted_by_those_who_end_later() {
             let (begun, handled) = (begun.clone(), handled.clone());
             move || {
                 tls::at_exit(move || {
-                    assert_eq!(awaited.join().unwrap(), 7);
+                    assert_eq!(coro::wait(awaited).unwrap(), 7);
                     handled.add();
                 });
                 begun.add();
@@ -166,7 +165,7 @@ fn runtime_shutdown_outlasted_by_those_who_end_later() {
 #[test]
 fn runtime_shutdown_in_a_destructor_of_its_own_thread() {
     const TEST: &str = "runtime_shutdown_in_a_destructor_of_its_own_thread";
-    common::in_child(TEST, Duration::from_secs(20), || {
+    common::in_child(TEST, common::CHILDS_LIMIT, || {
         for workers in common::WORKERS {
             let (gate, ended) = (Gate::default(), Counter::default());
             let runtime = Arc::new(common::runtime(workers));
@@ -195,7 +194,7 @@ fn runtime_shutdown_in_a_destructor_of_its_own_thread() {
 #[test]
 fn runtime_shutdown_in_destructors_while_the_threads_are_joined() {
     const TEST: &str = "runtime_shutdown_in_destructors_while_the_threads_are_joined";
-    common::in_child(TEST, Duration::from_secs(20), || {
+    common::in_child(TEST, common::CHILDS_LIMIT, || {
         for workers in common::WORKERS {
             let runtime: &Runtime = Box::leak(Box::new(common::runtime(workers)));
             let (inside, ended) = (Counter::default(), Counter::default());
@@ -223,7 +222,7 @@ fn runtime_shutdown_in_destructors_while_the_threads_are_joined() {
 #[test]
 fn runtime_shutdown_by_a_coroutine_leaves_its_worker_to_others() {
     const TEST: &str = "runtime_shutdown_by_a_coroutine_leaves_its_worker_to_others";
-    common::in_child(TEST, Duration::from_secs(20), || {
+    common::in_child(TEST, common::CHILDS_LIMIT, || {
         let outer: &Runtime = Box::leak(Box::new(common::runtime(1)));
         let joined = Counter::default();
         let ends = outer.go({
@@ -247,7 +246,7 @@ fn runtime_shutdown_by_a_coroutine_leaves_its_worker_to_others() {
 #[test]
 fn runtime_shutdown_timeout_is_not_held_by_a_thread_local() {
     const TEST: &str = "runtime_shutdown_timeout_is_not_held_by_a_thread_local";
-    common::in_child(TEST, Duration::from_secs(20), || {
+    common::in_child(TEST, common::CHILDS_LIMIT, || {
         for ends_in_coroutine in [false, true] {
             let runtime = common::runtime(1);
             let (gate, ended) = (Gate::default(), Counter::default());

@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use std::ffi::c_void;
 use std::io;
 use std::panic::catch_unwind;
+use std::process::Command;
 use std::sync::atomic::{AtomicIsize, Ordering};
 use std::thread;
 
@@ -129,8 +130,11 @@ fn in_child(test: &str, case: &str, workers: &str) -> bool {
         return true;
     }
     if common::child_case().is_none() {
-        let output =
-            common::child_command(test, case).env("CORO_WORKERS", workers).output().unwrap();
+        let output = common::child_command(test, case)
+            .env("CORO_WORKERS", workers)
+            .env_remove("CORO_CHECK") // it has a thread
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{case}: {}", common::stderr(&output));
     }
     false
@@ -185,7 +189,8 @@ fn runtime_default_makes_do_with_fewer_workers() {
         if in_child("runtime_default_makes_do_with_fewer_workers", &case, "8") {
             allow(granted);
             let first = coro::go(|| 1).join().unwrap();
-            assert_eq!(allowed(), granted - workers);
+            // The monitor has one of those that are left.
+            assert_eq!(allowed(), (granted - workers - 1).max(0));
             // As many run at once as there are workers.
             let arrived = Counter::default();
             let meet: Vec<_> = (0..workers)
@@ -237,4 +242,30 @@ fn runtime_default_refused_altogether() {
     allow(2);
     assert_eq!(coro::go(|| 1).join().unwrap(), 1);
     assert_eq!(allowed(), 0);
+}
+
+/// What a coroutine prints, and the message of its panic, goes to the process' own output, and not to that of the test
+/// which happened to start the workers.
+#[test]
+fn runtime_threads_hand_no_test_the_output_of_others() {
+    let _watchdog = common::watchdog();
+    const TEST: &str = "runtime_threads_hand_no_test_the_output_of_others";
+    if common::is_child("prints") {
+        let panics = coro::go(|| {
+            println!("by println, on a worker");
+            coro::blocking(|| println!("by println, on a thread for blocking calls"));
+            panic!("by a panic");
+        });
+        assert!(panics.join().unwrap_err().is_panic());
+        return;
+    }
+    // Without `--nocapture`, so what the test itself prints is shown only if it fails.
+    let mut captured = Command::new(std::env::current_exe().unwrap());
+    captured.args([TEST, "--exact", "--test-threads=1"]).env("CORO_TEST_CHILD", "prints");
+    let output = captured.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = common::stdout(&output) + &common::stderr(&output);
+    for what in ["on a worker", "on a thread for blocking calls", "by a panic"] {
+        assert!(said.contains(what), "no {what} in: {said}");
+    }
 }

@@ -89,37 +89,44 @@ fn runtime_sleep_for_ever() {
 fn runtime_sleepers_wake_in_the_order_of_their_deadlines() {
     let _watchdog = common::watchdog();
     let runtime = common::runtime(1);
-    let (woken, start) = (Arc::new(AtomicUsize::new(0)), Instant::now());
-    let all_set = Counter::default();
-    let sleepers: Vec<_> = [7u32, 2, 9, 0, 4, 1, 8, 3, 6, 5]
-        .map(|place| {
-            let (woken, all_set) = (Arc::clone(&woken), all_set.clone());
+    let mut lead = Duration::from_millis(200);
+    loop {
+        let (woken, set) = (Arc::new(AtomicUsize::new(0)), Counter::default());
+        let first = Instant::now() + lead;
+        let sleepers = [7u32, 2, 9, 0, 4, 1, 8, 3, 6, 5].map(|place| {
+            let (woken, set) = (Arc::clone(&woken), set.clone());
             runtime.go(move || {
-                all_set.add();
-                all_set.wait_for(10);
-                coro::sleep_until(start + Duration::from_millis(200 + u64::from(place)));
+                set.add();
+                coro::sleep_until(first + Duration::from_millis(u64::from(place)));
                 (woken.fetch_add(1, Ordering::Relaxed), place as usize)
             })
-        })
-        .into();
-    for sleeper in sleepers {
-        let (woken, place) = sleeper.join().unwrap();
-        assert_eq!(woken, place);
+        });
+        // On the same worker, so all of them sleep when it sees the last.
+        let all_set = runtime.go(move || {
+            set.wait_for(10);
+            Instant::now()
+        });
+        let in_time = all_set.join().unwrap() < first;
+        let places = sleepers.map(|sleeper| sleeper.join().unwrap());
+        if in_time {
+            return places.iter().for_each(|(woken, place)| assert_eq!(woken, place));
+        }
+        // Some came to the first deadline before all were set: once more, with more time for it.
+        lead *= 2;
     }
 }
 
-/// A sleeper whose worker is asleep with a later deadline in mind is not overslept.
+/// A sleeper whose worker is asleep with a later deadline in mind is not overslept: that would be by an
+/// hour, which is the watchdog's.
 #[test]
 fn runtime_a_sooner_timer_is_not_overslept() {
     let _watchdog = common::watchdog();
     common::on_workers(|runtime, _| {
         let late: Vec<_> =
             (0..8).map(|_| runtime.go(|| coro::sleep(Duration::from_secs(3600)))).collect();
-        let start = Instant::now();
         for _ in 0..20 {
             runtime.go(|| coro::sleep(Duration::from_millis(1))).join().unwrap();
         }
-        assert!(start.elapsed() < Duration::from_secs(30));
         late.iter().for_each(JoinHandle::cancel);
         late.into_iter().for_each(|late| assert!(late.join().is_err()));
     });

@@ -10,7 +10,6 @@ use std::hint::black_box;
 use std::process::{self, Command, Output};
 use std::sync::mpsc;
 
-use coro::raw::Coroutine;
 use coro::{Builder, Runtime, inspect, tls};
 
 use common::{Counter, is_child, watchdog};
@@ -80,7 +79,7 @@ fn stack_overflow_prints_one_line_and_aborts() {
         None => {}
         Some("unnamed") => drop(coro::go(announce_and_overflow).join()),
         Some("named") => {
-            let builder = Builder::new().name("deep one").stack_size(64 << 10);
+            let builder = Builder::new().name("deep one").stack_size(256 << 10);
             drop(builder.spawn(announce_and_overflow).unwrap().join());
         }
         Some("large") => {
@@ -134,12 +133,12 @@ fn stack_overflow_prints_one_line_and_aborts() {
             drop(task.join());
         }
         Some("raw") => {
-            let mut coroutine = Coroutine::<(), (), ()>::new(32 << 10, |_, ()| {
+            let coroutine = common::raw::<(), (), ()>(32 << 10, |_, ()| {
                 overflow(0);
             })
             .unwrap();
             // Its id is the next one that a coroutine of this thread gets, less one.
-            let mut next = Coroutine::<(), (), _>::new(1 << 20, |_, ()| tls::id().get()).unwrap();
+            let next = common::raw::<(), (), _>(1 << 20, |_, ()| tls::id().get()).unwrap();
             let coro::raw::State::Done(after) = next.resume(()) else { unreachable!() };
             println!("id={}", after - 1);
             coroutine.resume(());
@@ -247,15 +246,15 @@ fn stack_overflow_prints_one_line_and_aborts() {
     }
     for (case, name, size) in [
         ("unnamed", "", "256 KiB"),
-        ("named", " 'deep one'", "64 KiB"),
+        ("named", " 'deep one'", "512 KiB"),
         ("large", " 'große \u{1F980}'", "2 MiB"),
-        ("smallest", "", "16 KiB"),
+        ("smallest", "", "128 KiB"),
         ("first worker", "", "256 KiB"),
         ("second worker", "", "256 KiB"),
         ("grandchild", " 'grandchild'", "256 KiB"),
         ("output locked", "", "256 KiB"),
         ("output locked by another", "", "256 KiB"),
-        ("raw", "", "32 KiB"),
+        ("raw", "", "128 KiB"),
         ("handler", "", "256 KiB"),
         ("unwinding", "", "256 KiB"),
         ("after others", "", "256 KiB"),
@@ -319,7 +318,7 @@ fn stack_a_plain_threads_overflow_is_reported_by_std() {
     if is_child("resumer") {
         let thread = std::thread::Builder::new().name(String::from("plain"));
         let body = || {
-            let mut coroutine = Coroutine::<(), (), ()>::new(65536, |_, ()| ()).unwrap();
+            let coroutine = common::raw::<(), (), ()>(65536, |_, ()| ()).unwrap();
             coroutine.resume(());
             overflow(0)
         };

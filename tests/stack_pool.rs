@@ -3,38 +3,45 @@
 //! Each test runs in a process of its own, because it looks at the whole process.
 
 mod common;
+#[path = "common/memory.rs"]
+mod memory;
 
+use std::ops::Range;
 use std::time::Duration;
 
 use coro::inspect::{self, metrics};
-use coro::raw::{Coroutine, State};
+use coro::raw::State;
 use coro::{JoinHandle, Runtime};
 
 use common::{in_child, watchdog_for};
+use memory::{Stacks, markers_work, mprotect_forced};
 
-const LIMIT: Duration = Duration::from_secs(120);
+/// A great many coroutines, and AddressSanitizer takes its time for each.
+const LIMIT: Duration = Duration::from_secs(300);
 
-fn mprotect_forced() -> bool {
-    std::env::var_os("CORO_GUARD").is_some_and(|value| value == "mprotect")
+/// The size of a stack that has not been asked for another, with its guard.
+const SLOT: usize = 256 << 10;
+
+/// Idle stacks on the shelf that keep their pages, and those that a worker keeps to itself. Both move by 64.
+const WARM: usize = 8192 + 64;
+const WARM_OF_A_WORKER: usize = 1024 + 64;
+
+/// How many mappings there are in all, and how many of them meet `range`.
+fn count_mappings(range: Range<usize>) -> (usize, usize) {
+    let all = memory::mappings("maps");
+    let met =
+        all.iter().filter(|(mapping, _)| mapping.start < range.end && range.start < mapping.end);
+    (all.len(), met.count())
 }
 
-fn mappings() -> usize {
-    // Into a buffer that is there already, so that to look changes nothing.
-    let text = std::fs::read("/proc/self/maps").unwrap();
-    text.iter().filter(|&&byte| byte == b'\n').count()
-}
-
-/// Anonymous memory that is resident, in MiB.
-fn resident() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = text.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() >> 10
-}
-
-/// Starts `count` coroutines and waits until all of them are parked.
-fn park_many(runtime: &Runtime, count: usize) -> Vec<JoinHandle<()>> {
+/// Starts `count` coroutines that note their stacks, and waits until all of them are parked.
+fn park_many(runtime: &Runtime, count: usize, stacks: &'static Stacks) -> Vec<JoinHandle<()>> {
     let before = metrics().parked;
-    let parked: Vec<_> = (0..count).map(|_| runtime.go(coro::park)).collect();
+    let park = || {
+        stacks.note_mine();
+        coro::park();
+    };
+    let parked: Vec<_> = (0..count).map(|_| runtime.go(park)).collect();
     while metrics().parked < before + count as u64 {
         std::thread::yield_now();
     }
@@ -51,21 +58,24 @@ fn end_all(parked: Vec<JoinHandle<()>>) {
 }
 
 #[test]
-#[cfg_attr(coro_asan, ignore = "AddressSanitizer has mappings of its own")]
 fn stack_200_000_parked_coroutines_take_fewer_than_ten_mappings() {
     in_child("stack_200_000_parked_coroutines_take_fewer_than_ten_mappings", LIMIT, || {
         const COUNT: usize = 200_000;
+        static STACKS: Stacks = Stacks::new();
         // Guards by `mprotect` are mappings of their own: the kernel allows some 30,000.
-        if mprotect_forced() {
+        if !markers_work() {
             return;
         }
         let runtime = common::runtime(2);
-        end_all(park_many(&runtime, 10));
-        let before = mappings();
-        let parked = park_many(&runtime, COUNT);
-        let grown = mappings() as isize - before as isize;
-        assert!(grown < 10, "{grown} lines more in /proc/self/maps");
-        assert!(metrics().stacks_in_use >= COUNT as u64);
+        let (before, _) = count_mappings(0..0);
+        let parked = park_many(&runtime, COUNT, &STACKS);
+        let stacks = STACKS.extent();
+        let (after, with_stacks) = count_mappings(stacks.clone());
+        assert!(with_stacks < 10, "{with_stacks} mappings at {stacks:x?}");
+        assert!(stacks.len() >= COUNT * SLOT && metrics().stacks_in_use >= COUNT as u64);
+        // The others are the allocator's and the threads'. None of them is for one coroutine, or for ten.
+        let elsewhere = (after - with_stacks).saturating_sub(before);
+        assert!(elsewhere < COUNT / 100, "{elsewhere} mappings more, outside of {stacks:x?}");
         end_all(parked);
     });
 }
@@ -83,15 +93,15 @@ fn stack_2_000_coroutines_in_turn_touch_a_handful_of_stacks() {
             let grown = stacks() - before;
             assert!(grown <= 4 * workers as u64, "{workers} workers: {grown} stacks");
         }
-        // By hand likewise.
+        // Raw ones likewise.
         let before = metrics().stacks_pooled + metrics().stacks_in_use;
         for number in 0..2000 {
-            let mut coroutine = Coroutine::new(1 << 20, |_: &coro::raw::Yielder<_, ()>, n| n);
+            let mut coroutine = common::raw(1 << 20, |_: &coro::raw::Yielder<_, ()>, n| n);
             let state = coroutine.as_mut().unwrap().resume(number);
             assert_eq!(state, State::Done(number));
         }
         let grown = metrics().stacks_pooled + metrics().stacks_in_use - before;
-        assert!(grown <= 2, "{grown} stacks by hand");
+        assert!(grown <= 2, "{grown} stacks of raw coroutines");
     });
 }
 
@@ -121,28 +131,25 @@ fn stack_fresh_coroutines_have_none() {
     });
 }
 
+/// The stacks are looked at one by one: what else of the process is resident is not the stacks' doing.
 #[test]
-#[cfg_attr(coro_asan, ignore = "AddressSanitizer's shadow memory counts as resident")]
 fn stack_residence_falls_after_a_burst_of_100_000() {
     in_child("stack_residence_falls_after_a_burst_of_100_000", LIMIT, || {
+        const WORKERS: usize = 2;
+        static STACKS: Stacks = Stacks::new();
         // Guards by `mprotect`: some 30,000 at most, see above.
-        let count = if mprotect_forced() { 20_000 } else { 100_000 };
-        let runtime = common::runtime(2);
-        end_all(park_many(&runtime, 10));
-        let before = resident();
-        let mut after = Vec::new();
+        let count = if markers_work() { 100_000 } else { 20_000 };
+        let runtime = common::runtime(WORKERS);
         for _ in 0..3 {
-            let parked = park_many(&runtime, count);
-            let peak = resident() - before;
+            let parked = park_many(&runtime, count, &STACKS);
             // A page for each at least: the test would measure nothing otherwise.
-            assert!(peak >= (count as u64 * 4) >> 10, "{peak} MiB for {count} parked coroutines");
+            assert!(STACKS.with_pages() >= count);
             end_all(parked);
             assert_eq!(metrics().live, 0);
-            after.push(resident().saturating_sub(before));
+            let kept = STACKS.with_pages();
+            let most = WARM + WORKERS * WARM_OF_A_WORKER;
+            assert!(kept <= most, "{kept} stacks keep their pages after {count} coroutines");
         }
-        // Warm stacks: 8192 on the shelf, 1024 for each worker, two or three pages each.
-        let most = after.iter().max().unwrap();
-        assert!(*most <= 160, "{after:?} MiB stay resident after {count} coroutines");
         // A coroutine is joined a moment before its stack is idle; a worker that has ended is not.
         runtime.shutdown();
         let metrics = metrics();
@@ -152,17 +159,17 @@ fn stack_residence_falls_after_a_burst_of_100_000() {
 
 /// A stack that was deep gives back what it touched, once enough others are idle.
 #[test]
-#[cfg_attr(coro_asan, ignore = "AddressSanitizer's shadow memory counts as resident")]
 fn stack_pages_of_large_idle_stacks_go_back() {
     in_child("stack_pages_of_large_idle_stacks_go_back", LIMIT, || {
         const SIZE: usize = 64 << 20;
-        let before = resident();
-        // 64 stacks of 64 MiB, 8 MiB touched on each.
+        static STACKS: Stacks = Stacks::new();
+        // 64 stacks of 64 MiB, with a page touched in each MiB.
         let mut coroutines: Vec<_> = (0..64)
             .map(|_| {
-                let mut coroutine = Coroutine::<(), (), ()>::new(SIZE, |yielder, ()| {
+                let coroutine = common::raw::<(), (), ()>(SIZE, |yielder, ()| {
+                    STACKS.note_mine();
                     let bounds = inspect::stack_bounds().unwrap();
-                    for page in (bounds.start..bounds.start + (8 << 20)).step_by(4096) {
+                    for page in (bounds.start..bounds.end - (1 << 20)).step_by(1 << 20) {
                         // SAFETY: our own stack, far below the stack pointer.
                         unsafe { (page as *mut u8).write_volatile(1) };
                     }
@@ -173,20 +180,21 @@ fn stack_pages_of_large_idle_stacks_go_back() {
                 coroutine
             })
             .collect();
-        assert!(resident() - before >= 64 * 8);
+        assert_eq!(STACKS.with_pages(), 64);
         for coroutine in &mut coroutines {
             coroutine.resume(());
         }
         drop(coroutines);
-        let left = resident().saturating_sub(before);
-        // The limit for this size is 32 warm stacks and a batch.
-        assert!(left <= 40 * 8, "{left} MiB stay");
+        let kept = STACKS.with_pages();
+        // The limit for this size is 16 warm stacks.
+        assert!(kept <= 16, "{kept} keep their pages");
     });
 }
 
 #[test]
 fn stack_locked_memory_falls_back_to_mprotect() {
     in_child("stack_locked_memory_falls_back_to_mprotect", LIMIT, || {
+        static STACKS: Stacks = Stacks::new();
         let limit = libc::rlimit { rlim_cur: 256 << 20, rlim_max: 256 << 20 };
         let runtime = common::runtime(1);
         let guards = || {
@@ -194,13 +202,13 @@ fn stack_locked_memory_falls_back_to_mprotect() {
                 let bounds = inspect::stack_bounds().unwrap();
                 (bounds.start & !((256 << 10) - 1), bounds.start)
             });
-            let mut coroutine = Coroutine::<(), _, ()>::new(1 << 20, |yielder, ()| {
+            let coroutine = common::raw::<(), _, ()>(1 << 20, |yielder, ()| {
                 let limit = inspect::stack_bounds().unwrap().start;
                 yielder.suspend((limit & !((1 << 20) - 1), limit));
             })
             .unwrap();
-            let State::Yielded(by_hand) = coroutine.resume(()) else { unreachable!() };
-            for (start, limit) in [task.join().unwrap(), by_hand] {
+            let State::Yielded(raw_coroutine) = coroutine.resume(()) else { unreachable!() };
+            for (start, limit) in [task.join().unwrap(), raw_coroutine] {
                 for page in (start..limit).step_by(4096) {
                     assert!(!is_writable(page), "{page:#x}");
                 }
@@ -221,7 +229,7 @@ fn stack_locked_memory_falls_back_to_mprotect() {
         }
         // More than were made ready before, so fresh ones are needed, with the memory locked.
         let locked: Vec<_> = (0..40).map(|_| guards()).collect();
-        let parked = park_many(&runtime, 100);
+        let parked = park_many(&runtime, 100, &STACKS);
         end_all(parked);
         // SAFETY: changes this process alone.
         unsafe { libc::munlockall() };
@@ -234,6 +242,7 @@ fn stack_locked_memory_falls_back_to_mprotect() {
 #[test]
 fn stack_memory_locked_from_the_start() {
     in_child("stack_memory_locked_from_the_start", LIMIT, || {
+        static STACKS: Stacks = Stacks::new();
         // SAFETY: changes this process alone.
         if unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) } != 0 {
             let error = std::io::Error::last_os_error();
@@ -248,7 +257,7 @@ fn stack_memory_locked_from_the_start() {
                 return;
             }
         };
-        end_all(park_many(&runtime, 20));
+        end_all(park_many(&runtime, 20, &STACKS));
         let overflown = runtime.go(|| {
             let limit = inspect::stack_bounds().unwrap().start;
             is_writable(limit) && !is_writable(limit - 1)

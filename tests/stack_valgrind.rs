@@ -7,7 +7,7 @@ use std::panic::catch_unwind;
 use std::process::{Command, Output, exit};
 use std::time::Duration;
 
-use coro::raw::{Coroutine, State};
+use coro::raw::State;
 use coro::tls;
 
 use common::{is_child, planned, watchdog_for};
@@ -29,7 +29,7 @@ fn everything() {
                 runtime.go(move || {
                     tls::set("number", vec![number; 100]);
                     tls::at_exit(move || drop(black_box(vec![number; 10])));
-                    let mut inner = Coroutine::new(64 << 10, |yielder, word: String| {
+                    let inner = common::raw(64 << 10, |yielder, word: String| {
                         let next: String = yielder.suspend(word + "a");
                         deep(5) + next.len()
                     })
@@ -48,6 +48,22 @@ fn everything() {
         for (number, task) in tasks.into_iter().enumerate() {
             assert_eq!(task.join().is_err(), number % 3 == 0);
         }
+        // In the middle of their unwinding.
+        struct Yields;
+        impl Drop for Yields {
+            fn drop(&mut self) {
+                coro::yield_now();
+            }
+        }
+        let panicking: Vec<_> = (0..10)
+            .map(|_| {
+                runtime.go(|| {
+                    let _yields = Yields;
+                    planned("with a destructor that yields");
+                })
+            })
+            .collect();
+        panicking.into_iter().for_each(|task: coro::JoinHandle<()>| drop(task.join()));
         let parked: Vec<_> = (0..10).map(|_| runtime.go(coro::park)).collect();
         parked.iter().for_each(coro::JoinHandle::cancel);
         parked.into_iter().for_each(|handle| drop(handle.join()));
@@ -101,14 +117,14 @@ fn stack_valgrind_finds_nothing() {
 /// It would find something: the check above can fail.
 #[test]
 #[cfg_attr(coro_asan, ignore = "AddressSanitizer cannot run below valgrind")]
-fn stack_valgrind_finds_a_planted_error() {
-    const NAME: &str = "stack_valgrind_finds_a_planted_error";
+fn stack_valgrind_finds_an_error() {
+    const NAME: &str = "stack_valgrind_finds_an_error";
     let _watchdog = watchdog_for(LIMIT);
-    if is_child("planted") {
+    if is_child("error") {
         one_error();
         exit(0);
     }
-    let Some(output) = under_valgrind(NAME, "planted") else { return };
+    let Some(output) = under_valgrind(NAME, "error") else { return };
     let stderr = common::stderr(&output);
     assert_eq!(output.status.code(), Some(99), "{stderr}");
     assert!(stderr.contains("Invalid read of size 1"), "{stderr}");

@@ -73,21 +73,13 @@ fn capture_in_panic_hook() {
     });
 }
 
-struct OnDrop<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
-}
-
 #[test]
 fn switch_backtrace_reaches_the_resumer_at_every_moment() {
     let _watchdog = watchdog();
     capture_in_panic_hook();
     let traces: Arc<Mutex<Vec<(&str, String)>>> = Arc::default();
     let sink = Arc::clone(&traces);
-    let mut coroutine = Coroutine::<(), (), ()>::new(STACK, move |yielder, ()| {
+    let mut coroutine = common::raw::<(), (), ()>(STACK, move |yielder, ()| {
         let note = |moment: &'static str| {
             let trace = frame_of_the_capture();
             sink.lock().unwrap().push((moment, trace));
@@ -106,7 +98,9 @@ fn switch_backtrace_reaches_the_resumer_at_every_moment() {
             let sink = Arc::clone(&sink);
             move |moment| {
                 let sink = Arc::clone(&sink);
-                OnDrop(move || sink.lock().unwrap().push((moment, frame_of_the_capture())))
+                common::RunOnDrop(move || {
+                    sink.lock().unwrap().push((moment, frame_of_the_capture()))
+                })
             }
         };
         tls::set("value", on_drop("in the drop of a value, in cleanup"));
@@ -188,7 +182,7 @@ fn nest(depth: usize, drops: &Counter, at_bottom: fn() -> String) -> String {
         return at_bottom();
     }
     let token = drops.clone();
-    let mut coroutine = Coroutine::new(STACK, move |yielder: &Yielder<(), usize>, ()| {
+    let mut coroutine = common::raw(STACK, move |yielder: &Yielder<(), usize>, ()| {
         let _token = token.on_drop();
         tls::set("depth", depth);
         let counted = token.clone();
@@ -237,7 +231,7 @@ fn switch_dropping_the_outermost_unwinds_64_nested_coroutines() {
     thread_local!(static OUT: Cell<*const Yielder<(), ()>> = const { Cell::new(std::ptr::null()) });
     let drops = Counter::default();
     let inside = drops.clone();
-    let mut outermost = Coroutine::<(), (), ()>::new(STACK, move |yielder, ()| {
+    let outermost = common::raw::<(), (), ()>(STACK, move |yielder, ()| {
         OUT.set(yielder);
         nest(DEPTH - 1, &inside, || {
             // SAFETY: the outermost coroutine waits, below us, in `resume`.
@@ -269,7 +263,9 @@ fn place_for_a_stack(above: bool) -> Option<usize> {
     );
     // SAFETY: a new mapping that replaces none.
     let mapped = unsafe { libc::mmap((wanted & !4095) as *mut _, SIZE, access, flags, -1, 0) };
-    assert_ne!(mapped, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
+    if mapped == libc::MAP_FAILED {
+        return None; // something is there
+    }
     let mut thread = 0;
     // SAFETY: the mapping is the thread's alone and is never unmapped.
     unsafe {
@@ -294,9 +290,8 @@ extern "C" fn on_placed_stack(_: *mut libc::c_void) -> *mut libc::c_void {
     let payload = catch_unwind(AssertUnwindSafe(|| nest(8, &drops, || planned("placed"))));
     assert!(is_planned(&*payload.unwrap_err(), "placed"));
     assert_eq!(drops.get(), 4 * 8);
-    let mut coroutine = Coroutine::<(), (), usize>::new(STACK, |_, ()| {
-        coro::inspect::stack_bounds().unwrap().start
-    });
+    let mut coroutine =
+        common::raw::<(), (), usize>(STACK, |_, ()| coro::inspect::stack_bounds().unwrap().start);
     let here = (&raw const coroutine).addr();
     let State::Done(there) = coroutine.as_mut().unwrap().resume(()) else { unreachable!() };
     (there > here) as usize as *mut _
@@ -306,9 +301,12 @@ extern "C" fn on_placed_stack(_: *mut libc::c_void) -> *mut libc::c_void {
 fn switch_unwinds_to_stacks_above_and_below() {
     let _watchdog = watchdog();
     common::quiet();
-    if !cfg!(coro_asan) {
-        // At a low address AddressSanitizer has its shadow memory.
-        assert_eq!(place_for_a_stack(false), Some(1), "coroutines lie above this thread");
+    // At a low address AddressSanitizer has its shadow memory.
+    let places = if cfg!(coro_asan) { &[true][..] } else { &[false, true] };
+    for &above in places {
+        match place_for_a_stack(above) {
+            Some(coroutines_are_above) => assert_ne!(coroutines_are_above == 1, above),
+            None => eprintln!("skipped: there is no place for a stack there"),
+        }
     }
-    assert_eq!(place_for_a_stack(true), Some(0), "coroutines lie below this thread");
 }

@@ -33,7 +33,7 @@ fn program() -> &'static Path {
 #[test]
 fn switch_frame_pointers_lead_to_the_worker_loop() {
     let _watchdog = watchdog_for(LIMIT);
-    let output = Command::new(program()).arg("walk").output().unwrap();
+    let output = Command::new(program()).env_remove("CORO_CHECK").arg("walk").output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let stdout = common::stdout(&output);
     let moments = [
@@ -65,6 +65,7 @@ fn switch_gdb_sees_the_whole_stack() {
         return eprintln!("switch_gdb_sees_the_whole_stack: skipped, there is no gdb here");
     }
     let mut gdb = Command::new("gdb");
+    gdb.env_remove("CORO_CHECK");
     gdb.args(["-nx", "-batch", "-iex", "set debuginfod enabled off", "-ex", "set pagination off"]);
     // After the last stop the program is killed: gdb sometimes stumbles over one whose threads end.
     for go_on in ["run", "continue", "continue", "continue"] {

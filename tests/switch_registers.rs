@@ -9,7 +9,7 @@ mod common;
 use std::arch::{asm, global_asm};
 use std::sync::mpsc;
 
-use coro::raw::{Coroutine, State, Yielder};
+use coro::raw::{State, Yielder};
 
 use common::{Counter, watchdog};
 
@@ -140,7 +140,7 @@ fn switch_register_check_notices_a_change() {
 #[test]
 fn switch_keeps_callee_saved_registers_on_both_sides() {
     let _watchdog = watchdog();
-    let mut coroutine = Coroutine::new(STACK, |yielder: &Yielder<usize, u32>, first| {
+    let coroutine = common::raw(STACK, |yielder: &Yielder<usize, u32>, first| {
         let mut seed = first;
         let mut changed = 0;
         loop {
@@ -216,7 +216,7 @@ fn direction_is_up() -> bool {
 #[test]
 fn switch_direction_flag_is_clear() {
     let _watchdog = watchdog();
-    let mut coroutine = Coroutine::new(STACK, |yielder: &Yielder<(), bool>, ()| {
+    let coroutine = common::raw(STACK, |yielder: &Yielder<(), bool>, ()| {
         let mut clear = direction_is_up();
         for _ in 0..3 {
             yielder.suspend(clear);
@@ -279,7 +279,7 @@ const OFF: (u32, u16) = (0, 0);
 fn switch_floating_point_modes_belong_to_the_thread_raw() {
     let _watchdog = watchdog();
     assert_eq!(modes(), OFF);
-    let mut coroutine = Coroutine::new(STACK, |yielder: &Yielder<(), _>, ()| {
+    let coroutine = common::raw(STACK, |yielder: &Yielder<(), _>, ()| {
         let inherited = modes();
         set_modes(true);
         yielder.suspend(inherited);
@@ -294,7 +294,7 @@ fn switch_floating_point_modes_belong_to_the_thread_raw() {
     assert_eq!(modes(), OFF);
 
     set_modes(true);
-    let mut heir = Coroutine::<(), (), _>::new(STACK, |_, ()| modes()).unwrap();
+    let heir = common::raw::<(), (), _>(STACK, |_, ()| modes()).unwrap();
     let inherited = heir.resume(());
     set_modes(false);
     assert_eq!(inherited, State::Done(ON), "a coroutine starts with the modes of its resumer");

@@ -1,9 +1,7 @@
 //! Panics and the hijacked return: every end of a coroutine leaves by the same `ret`, a destructor
 //! may suspend in the middle of unwinding, and payloads may be as strange as they like.
 //!
-//! std counts panics for each thread. While a coroutine is suspended in a destructor that unwinding
-//! runs, the others on its worker therefore see [`std::thread::panicking`]. Nothing migrates, so the
-//! count comes out even; both are pinned here.
+//! That each coroutine has its own panics is tested in `switch_panics.rs`.
 
 mod common;
 #[path = "common/unwinding.rs"]
@@ -12,20 +10,18 @@ mod unwinding;
 use std::any::Any;
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
-use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread::panicking;
 use std::time::Duration;
 
 use coro::inspect::{ExitTarget, exit_target};
-use coro::raw::{Coroutine, State, Yielder};
+use coro::raw::{self, Coroutine, State, Yielder};
 use coro::{JoinError, JoinHandle, tls};
 
-use common::{Counter, Gate, in_child, is_child, is_planned, planned, quiet, watchdog};
+use common::{Counter, Gate, is_child, is_planned, planned, quiet, watchdog};
 use unwinding::{Unwinding, Why};
 
 const STACK: usize = 256 << 10;
-const LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -141,7 +137,7 @@ fn switch_every_end_of_a_raw_coroutine_runs_cleanup_once() {
     for (end, stored) in ENDS.into_iter().flat_map(|end| all_stored().map(move |s| (end, s))) {
         let tally = Tally::default();
         let inside = tally.clone();
-        let mut coroutine = Coroutine::<(), (), ()>::new(STACK, move |yielder, ()| {
+        let coroutine = common::raw::<(), (), ()>(STACK, move |yielder, ()| {
             let _local = inside.locals.on_drop();
             inside.store(stored);
             yielder.suspend(());
@@ -189,80 +185,12 @@ fn switch_what_cleanup_stores_is_not_hijacked_for() {
     let _watchdog = watchdog();
     let looked = Counter::default();
     let inside = looked.clone();
-    let mut coroutine = Coroutine::<(), (), ()>::new(STACK, move |_, ()| body(&inside)).unwrap();
+    let coroutine = common::raw::<(), (), ()>(STACK, move |_, ()| body(&inside)).unwrap();
     assert_eq!(coroutine.resume(()), State::Done(()));
     assert_eq!(looked.get(), 6);
     let inside = looked.clone();
     common::runtime(1).go(move || body(&inside)).join().unwrap();
     assert_eq!(looked.get(), 12);
-}
-
-#[test]
-fn switch_a_drop_may_suspend_during_unwinding() {
-    let _watchdog = watchdog();
-    quiet();
-    let runtime = common::runtime(1);
-    let seen = || runtime.go(panicking).join().unwrap();
-    for why in [Why::Panic, Why::Cancel] {
-        assert!(!seen());
-        let unwinding = Unwinding::start(&runtime, why);
-        assert!(seen(), "the count is the thread's, so others on the worker see it");
-        // They run as ever: they return, panic, are caught, store and clean up.
-        assert_eq!(runtime.go(|| 42).join().unwrap(), 42);
-        let handlers = Counter::default();
-        let counter = handlers.clone();
-        let other = runtime.go(move || {
-            tls::at_exit(move || counter.add());
-            let caught = catch_unwind(|| planned("caught by another"));
-            assert!(caught.is_err() && panicking());
-            planned("another")
-        });
-        let Err(JoinError::Panicked(payload)) = other.join() else { panic!("it did not panic") };
-        assert!(is_planned(&*payload, "another"));
-        assert_eq!(handlers.get(), 1);
-        assert!(seen());
-        unwinding.finish();
-        assert!(!seen(), "and the count is even again");
-    }
-}
-
-#[test]
-fn switch_other_workers_do_not_see_the_panic() {
-    let _watchdog = watchdog();
-    quiet();
-    let runtime = common::runtime(2);
-    let unwinding = Unwinding::start(&runtime, Why::Panic);
-    // Both workers are held at once, so exactly one of the two is the panicking one's.
-    let ((to_a, from_b), (to_b, from_a)) = (mpsc::channel(), mpsc::channel());
-    let a = runtime.go(move || {
-        to_a.send(()).unwrap();
-        from_a.recv().unwrap();
-        panicking()
-    });
-    let b = runtime.go(move || {
-        to_b.send(()).unwrap();
-        from_b.recv().unwrap();
-        panicking()
-    });
-    assert_ne!(a.join().unwrap(), b.join().unwrap());
-    unwinding.finish();
-}
-
-#[test]
-fn switch_the_panic_count_comes_out_even_in_every_order() {
-    let _watchdog = watchdog();
-    quiet();
-    let runtime = common::runtime(1);
-    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
-    for order in orders {
-        let mut all: Vec<_> =
-            (0..3).map(|_| Some(Unwinding::start(&runtime, Why::Panic))).collect();
-        for (step, number) in order.into_iter().enumerate() {
-            assert!(runtime.go(panicking).join().unwrap(), "step {step} of {order:?}");
-            all[number].take().unwrap().finish();
-        }
-        assert!(!runtime.go(panicking).join().unwrap(), "after {order:?}");
-    }
 }
 
 #[test]
@@ -275,40 +203,23 @@ fn switch_a_raw_coroutine_may_suspend_in_a_drop_during_unwinding() {
             assert_eq!(self.0.suspend(1), 2);
         }
     }
-    let mut coroutine = Coroutine::<u32, u32, ()>::new(STACK, |yielder, _| {
+    let coroutine = common::raw::<u32, u32, ()>(STACK, |yielder, _| {
         let _first = SuspendsInDrop(yielder);
         let _second = SuspendsInDrop(yielder);
         planned("in the middle");
     })
     .unwrap();
     assert_eq!(coroutine.resume(0), State::Yielded(1));
-    assert!(panicking(), "the resumer sees the panic of the suspended coroutine");
-    let mut other = Coroutine::<(), (), _>::new(STACK, |_, ()| panicking()).unwrap();
-    assert_eq!(other.resume(()), State::Done(true));
+    assert!(!panicking(), "the panic of the suspended coroutine is its own");
+    let other = common::raw::<(), (), _>(STACK, |_, ()| panicking()).unwrap();
+    assert_eq!(other.resume(()), State::Done(false));
     assert_eq!(coroutine.resume(2), State::Yielded(1));
     let payload = catch_unwind(AssertUnwindSafe(|| coroutine.resume(2))).unwrap_err();
     assert!(is_planned(&*payload, "in the middle"));
     assert!(!panicking());
 }
 
-#[test]
-fn switch_dropped_in_the_middle_of_its_own_panic_it_is_leaked() {
-    // In a process of its own, because the thread stays as it is: panicking.
-    in_child("switch_dropped_in_the_middle_of_its_own_panic_it_is_leaked", LIMIT, || {
-        quiet();
-        let mut coroutine = Coroutine::<(), (), ()>::new(STACK, |yielder, ()| {
-            let _suspends = SuspendsInDrop(yielder);
-            planned("dropped in the middle of it");
-        })
-        .unwrap();
-        assert_eq!(coroutine.resume(()), State::Yielded(()));
-        // To unwind it once more, in a destructor that a panic runs, would abort.
-        drop(coroutine);
-        assert!(panicking());
-    });
-}
-
-/// Suspends the coroutine by hand when it is dropped.
+/// Suspends its coroutine when it is dropped.
 struct SuspendsInDrop<'a>(&'a Yielder<(), ()>);
 
 impl Drop for SuspendsInDrop<'_> {
@@ -321,7 +232,7 @@ impl Drop for SuspendsInDrop<'_> {
 /// which counts.
 fn suspended(handlers: &Counter) -> Coroutine<(), (), ()> {
     let counter = handlers.clone();
-    let mut coroutine = Coroutine::new(STACK, move |yielder: &Yielder<(), ()>, ()| {
+    let coroutine = common::raw(STACK, move |yielder: &Yielder<(), ()>, ()| {
         tls::at_exit(move || counter.add());
         let suspend = || yielder.suspend(());
         coro::timeout(Duration::from_secs(3600), || coro::scope(|_| suspend())).unwrap();
@@ -376,28 +287,79 @@ fn switch_used_in_a_destructor_that_a_panic_runs_it_is_unwound() {
     assert_eq!(handlers.get(), 1);
 }
 
-/// Its destructor catches what it calls, and throws it on.
+/// To unwind it once more would abort without a word: the second panic leaves a destructor.
 #[test]
-fn switch_suspended_under_a_catch_in_its_own_panic_it_is_leaked() {
-    // In a process of its own, because the thread stays as it is: panicking.
-    in_child("switch_suspended_under_a_catch_in_its_own_panic_it_is_leaked", LIMIT, || {
-        struct ThrowsOn<'a>(&'a Yielder<(), ()>);
-        impl Drop for ThrowsOn<'_> {
-            fn drop(&mut self) {
-                let caught = catch_unwind(AssertUnwindSafe(|| self.0.suspend(())));
-                resume_unwind(caught.unwrap_err());
-            }
+fn switch_dropped_in_the_middle_of_its_own_panic_it_ends_the_process() {
+    const TEST: &str = "switch_dropped_in_the_middle_of_its_own_panic_it_ends_the_process";
+    struct ThrowsOn<'a>(&'a Yielder<(), ()>);
+    impl Drop for ThrowsOn<'_> {
+        fn drop(&mut self) {
+            let caught = catch_unwind(AssertUnwindSafe(|| self.0.suspend(())));
+            resume_unwind(caught.unwrap_err());
         }
-        quiet();
-        let mut coroutine = Coroutine::<(), (), ()>::new(STACK, |yielder, ()| {
-            let _throws_on = ThrowsOn(yielder);
+    }
+    struct Waits<'a>(&'a Yielder<(), ()>);
+    impl Drop for Waits<'_> {
+        fn drop(&mut self) {
+            // Sets the panic aside, so that none is seen where it suspends itself.
+            let limited = || {
+                assert!(!panicking());
+                self.0.suspend(());
+            };
+            coro::timeout(Duration::from_secs(3600), limited).unwrap();
+        }
+    }
+    struct Lends<'a>(&'a Yielder<(), ()>);
+    impl Drop for Lends<'_> {
+        fn drop(&mut self) {
+            // Both are in the destructor of the outer one, whose panic it is.
+            let inner = |_: &Yielder<(), ()>, ()| {
+                assert!(!panicking());
+                self.0.suspend(());
+            };
+            raw::with(STACK, inner, |inner| _ = inner.resume(())).unwrap();
+        }
+    }
+    type Body = fn(&Yielder<(), ()>, ());
+    let cases: [(&str, Body); 4] = [
+        ("plain", |yielder, ()| {
+            let _local = SuspendsInDrop(yielder);
             planned("dropped in the middle of it");
-        })
-        .unwrap();
-        assert_eq!(coroutine.resume(()), State::Yielded(()));
-        drop(coroutine);
-        assert!(panicking());
-    });
+        }),
+        ("under a catch", |yielder, ()| {
+            let _local = ThrowsOn(yielder);
+            planned("dropped in the middle of it");
+        }),
+        ("in a timeout", |yielder, ()| {
+            let _local = Waits(yielder);
+            planned("dropped in the middle of it");
+        }),
+        ("from within another", |yielder, ()| {
+            let _local = Lends(yielder);
+            planned("dropped in the middle of it");
+        }),
+    ];
+    let _watchdog = watchdog();
+    for (case, body) in cases {
+        if is_child(case) {
+            quiet();
+            raw::with(STACK, body, |coroutine| {
+                assert_eq!(coroutine.resume(()), State::Yielded(()));
+                assert!(!panicking());
+            })
+            .unwrap();
+            return;
+        }
+    }
+    if common::child_case().is_none() {
+        for (case, _) in cases {
+            let output = common::child(TEST, case);
+            let stderr = common::stderr(&output);
+            assert_eq!(common::signal(&output), Some(libc::SIGABRT), "{case}: {stderr}");
+            let told = "cannot be ended: it is suspended in a destructor that its own panic runs";
+            assert!(stderr.contains(told), "{case}: {stderr}");
+        }
+    }
 }
 
 /// As above, but for whose panic it is.
@@ -418,7 +380,7 @@ fn switch_dropped_under_a_catch_in_a_panic_that_is_not_its_own_it_is_unwound() {
                     resume_unwind(caught.unwrap_err());
                 }
             };
-            let mut coroutine = Coroutine::new(STACK, body).unwrap();
+            let coroutine = common::raw(STACK, body).unwrap();
             coroutine.resume(());
             drop(coroutine);
         };
@@ -427,36 +389,6 @@ fn switch_dropped_under_a_catch_in_a_panic_that_is_not_its_own_it_is_unwound() {
     }
     neighbour.finish();
     assert!(!runtime.go(panicking).join().unwrap());
-}
-
-/// Both are in the destructor of the outer one, whose panic it is.
-#[test]
-fn switch_suspended_from_within_another_in_its_own_panic_it_is_leaked() {
-    // In a process of its own, because the thread stays as it is: panicking.
-    in_child("switch_suspended_from_within_another_in_its_own_panic_it_is_leaked", LIMIT, || {
-        struct Lends<'a>(&'a Yielder<(), ()>);
-        impl Drop for Lends<'_> {
-            fn drop(&mut self) {
-                let outer = std::ptr::from_ref(self.0).addr();
-                let mut inner = Coroutine::<(), (), ()>::new(STACK, move |_, ()| {
-                    let outer = std::ptr::with_exposed_provenance::<Yielder<(), ()>>(outer);
-                    // SAFETY: it lives until `inner` is done.
-                    unsafe { &*outer }.suspend(());
-                })
-                .unwrap();
-                inner.resume(());
-            }
-        }
-        quiet();
-        let mut coroutine = Coroutine::<(), (), ()>::new(STACK, |yielder, ()| {
-            let _lends = Lends(yielder);
-            planned("dropped in the middle of it");
-        })
-        .unwrap();
-        assert_eq!(coroutine.resume(()), State::Yielded(()));
-        drop(coroutine);
-        assert!(panicking());
-    });
 }
 
 /// A payload that panics when it is dropped.
@@ -523,7 +455,7 @@ fn switch_a_raw_coroutines_payload_may_panic_when_dropped() {
     quiet();
     let drops = Counter::default();
     let counter = drops.clone();
-    let mut coroutine = Coroutine::<(), (), ()>::new(STACK, move |_, ()| {
+    let coroutine = common::raw::<(), (), ()>(STACK, move |_, ()| {
         resume_unwind(Box::new(Explosive(counter)));
     })
     .unwrap();
@@ -569,8 +501,7 @@ fn switch_a_payload_of_64_kib() {
     let Err(JoinError::Panicked(payload)) = task.join() else { panic!("it did not panic") };
     assert_big(payload);
 
-    let mut coroutine =
-        Coroutine::<(), (), ()>::new(STACK, |_, ()| resume_unwind(big_payload())).unwrap();
+    let coroutine = common::raw::<(), (), ()>(STACK, |_, ()| resume_unwind(big_payload())).unwrap();
     assert_big(catch_unwind(AssertUnwindSafe(|| coroutine.resume(()))).unwrap_err());
 }
 
@@ -620,11 +551,12 @@ fn switch_a_panic_poisons_the_locks_it_holds() {
     assert!(lock.is_poisoned());
 }
 
-/// std knows one panic hook at a time on a thread. While one coroutine is suspended in it, by the hook
-/// itself or by what it shows, a neighbour's panic is to std one inside the hook (CASES 9).
+/// While one coroutine is suspended in the panic hook, by the hook itself or by what it shows, a neighbour
+/// may panic too. std notes by thread that the hook runs, and a switch takes the note away: what panics in the
+/// hook after that is one panic more, and no abort (CASES 9).
 #[test]
-fn switch_a_panic_hook_that_suspends_aborts_at_a_neighbours_panic() {
-    const TEST: &str = "switch_a_panic_hook_that_suspends_aborts_at_a_neighbours_panic";
+fn switch_a_panic_hook_may_suspend() {
+    const TEST: &str = "switch_a_panic_hook_may_suspend";
     struct Suspends;
     impl fmt::Display for Suspends {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -633,10 +565,16 @@ fn switch_a_panic_hook_that_suspends_aborts_at_a_neighbours_panic() {
         }
     }
     let _watchdog = watchdog();
-    for case in ["hook", "display"] {
+    const PANICS: [&str; 2] = ["a hook that panics afterwards", "the same in a handler"];
+    for case in ["hook", "display", PANICS[0], PANICS[1]] {
         if common::is_child(case) {
-            if case == "hook" {
-                panic::set_hook(Box::new(|_| coro::yield_now()));
+            match case {
+                "hook" => panic::set_hook(Box::new(|_| coro::yield_now())),
+                "display" => {}
+                _ => panic::set_hook(Box::new(|_| {
+                    coro::yield_now();
+                    resume_unwind(Box::new("from the hook"));
+                })),
             }
             let runtime = common::runtime(1);
             let arrived = Counter::default();
@@ -650,15 +588,23 @@ fn switch_a_panic_hook_that_suspends_aborts_at_a_neighbours_panic() {
                     panic!("{Suspends}");
                 }
             };
-            let panicking: Vec<_> = (0..2).map(|_| runtime.go(both_panic())).collect();
-            panicking.into_iter().for_each(|one: JoinHandle<()>| drop(one.join()));
+            let both: Vec<JoinHandle<()>> = (0..2).map(|_| runtime.go(both_panic())).collect();
+            for one in both {
+                assert!(one.join().unwrap_err().is_panic());
+            }
+            if case == PANICS[1] {
+                runtime.go(|| tls::at_exit(|| panic!("in a handler"))).join().unwrap();
+            }
+            assert!(!runtime.go(panicking).join().unwrap());
             return;
         }
         if common::child_case().is_none() {
             let output = common::child(TEST, case);
+            assert!(output.status.success(), "{case}: {}", common::stderr(&output));
             let stderr = common::stderr(&output);
-            assert_eq!(common::signal(&output), Some(libc::SIGABRT), "{case}: {stderr}");
-            assert!(stderr.contains("panicked while processing panic"), "{case}: {stderr}");
+            let told = stderr.matches("panics were still counted").count();
+            let expected = PANICS.iter().position(|&one| one == case).map_or(0, |n| 2 + n);
+            assert_eq!(told, expected, "{case}: {stderr}");
         }
     }
 }

@@ -3,13 +3,14 @@
 
 mod common;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::exit;
 use std::rc::Rc;
 
-use coro::raw::{Coroutine, State, Yielder};
-use coro::{JoinError, inspect, tls};
+use coro::raw::{self, Coroutine, State, Yielder};
+use coro::{Builder, JoinError, inspect, tls};
 
 use common::{Counter, is_planned, message, planned, quiet, watchdog};
 
@@ -19,7 +20,7 @@ const BIG: usize = 64 << 10;
 #[test]
 fn switch_smoke() {
     let _watchdog = watchdog();
-    let mut once = Coroutine::<_, (), _>::new(STACK, |_, n: u32| n + 1).unwrap();
+    let once = common::raw::<_, (), _>(STACK, |_, n: u32| n + 1).unwrap();
     assert!(!once.is_done());
     assert_eq!(once.resume(41), State::Done(42));
     assert!(once.is_done());
@@ -29,7 +30,7 @@ fn switch_smoke() {
 #[test]
 fn switch_values_pass_both_ways() {
     let _watchdog = watchdog();
-    let mut words = Coroutine::new(STACK, |yielder, mut word: String| {
+    let words = common::raw(STACK, |yielder, mut word: String| {
         for round in 0..100 {
             word = yielder.suspend(format!("{word}-{round}"));
         }
@@ -46,15 +47,14 @@ fn switch_values_pass_both_ways() {
 /// Sends a value of `N` bytes in and out a few times, with other values on both stacks.
 fn pass_through<const N: usize>() {
     let pattern = |seed: usize| -> [u8; N] { std::array::from_fn(|i| (i * 7 + seed) as u8) };
-    let mut echo =
-        Coroutine::new(4 << 20, move |yielder: &Yielder<[u8; N], [u8; N]>, mut value| {
-            for seed in 0..5 {
-                assert!(value == pattern(seed), "{N} bytes in, round {seed}");
-                value = yielder.suspend(pattern(seed + 100));
-            }
-            value
-        })
-        .unwrap();
+    let echo = common::raw(4 << 20, move |yielder: &Yielder<[u8; N], [u8; N]>, mut value| {
+        for seed in 0..5 {
+            assert!(value == pattern(seed), "{N} bytes in, round {seed}");
+            value = yielder.suspend(pattern(seed + 100));
+        }
+        value
+    })
+    .unwrap();
     for seed in 0..5 {
         assert!(echo.resume(pattern(seed)) == State::Yielded(pattern(seed + 100)), "{N} bytes out");
     }
@@ -80,7 +80,7 @@ fn switch_values_of_every_size() {
 fn switch_values_are_dropped_once() {
     let _watchdog = watchdog();
     let drops = Counter::default();
-    let mut relay = Coroutine::new(STACK, |yielder, mut value: common::OnDrop| {
+    let relay = common::raw(STACK, |yielder, mut value: common::OnDrop| {
         for _ in 0..10 {
             value = yielder.suspend(value);
         }
@@ -121,7 +121,7 @@ fn switch_captures_and_locals_are_aligned() {
     let _watchdog = watchdog();
     for seed in 0..32 {
         let captured = Aligned::new(seed);
-        let mut by_hand = Coroutine::new(STACK, move |yielder, given: Aligned| {
+        let raw_coroutine = common::raw(STACK, move |yielder, given: Aligned| {
             let local = Aligned::new(seed + 2);
             for _ in 0..3 {
                 captured.check(seed);
@@ -133,10 +133,12 @@ fn switch_captures_and_locals_are_aligned() {
         })
         .unwrap();
         for _ in 0..3 {
-            let State::Yielded(out) = by_hand.resume(Aligned::new(seed + 1)) else { panic!() };
+            let State::Yielded(out) = raw_coroutine.resume(Aligned::new(seed + 1)) else {
+                panic!()
+            };
             out.check(seed + 2);
         }
-        let State::Done(out) = by_hand.resume(Aligned::new(seed + 1)) else { panic!() };
+        let State::Done(out) = raw_coroutine.resume(Aligned::new(seed + 1)) else { panic!() };
         out.check(seed);
 
         let task = coro::go(move || {
@@ -183,7 +185,7 @@ fn switch_captures_of_64_kib() {
     // The engine itself takes no closure over 1 KiB. To be called, the closure is moved to the stack,
     // and in a debug build too it fits there.
     let captured = big(1);
-    let mut by_hand = Coroutine::new(STACK, move |yielder, index: usize| {
+    let raw_coroutine = common::raw(STACK, move |yielder, index: usize| {
         let mut index = index;
         while index < BIG {
             index = yielder.suspend(captured[index]);
@@ -192,20 +194,20 @@ fn switch_captures_of_64_kib() {
     .unwrap();
     let expected = big(1);
     for index in (0..BIG).step_by(997) {
-        assert_eq!(by_hand.resume(index), State::Yielded(expected[index]));
+        assert_eq!(raw_coroutine.resume(index), State::Yielded(expected[index]));
     }
-    assert_eq!(by_hand.resume(BIG), State::Done(()));
+    assert_eq!(raw_coroutine.resume(BIG), State::Done(()));
 
     let captured = big(2);
-    let task = coro::go(move || {
+    let task = Builder::new().stack_size(STACK).spawn(move || {
         coro::yield_now();
         captured.iter().map(|&byte| u64::from(byte)).sum::<u64>()
     });
-    assert_eq!(task.join().unwrap(), big(2).iter().map(|&byte| u64::from(byte)).sum());
+    assert_eq!(task.unwrap().join().unwrap(), big(2).iter().map(|&byte| u64::from(byte)).sum());
 
     let captured = big(3);
-    let task = coro::go(move || captured);
-    assert!(task.join().unwrap() == big(3));
+    let task = Builder::new().stack_size(STACK).spawn(move || captured);
+    assert!(task.unwrap().join().unwrap() == big(3));
 }
 
 #[test]
@@ -219,15 +221,15 @@ fn switch_captures_of_no_size() {
         }
     }
     let nothing = Nothing;
-    let mut by_hand = Coroutine::new(STACK, move |yielder, ()| {
+    let raw_coroutine = common::raw(STACK, move |yielder, ()| {
         let held = &nothing;
         yielder.suspend(());
         let _ = held;
     })
     .unwrap();
-    assert_eq!(by_hand.resume(()), State::Yielded(()));
+    assert_eq!(raw_coroutine.resume(()), State::Yielded(()));
     assert_eq!(DROPS.get(), 0);
-    assert_eq!(by_hand.resume(()), State::Done(()));
+    assert_eq!(raw_coroutine.resume(()), State::Done(()));
     assert_eq!(DROPS.get(), 1);
     let nothing = Nothing;
     let dropped = coro::go(move || {
@@ -244,7 +246,7 @@ fn switch_dropped_unrun() {
     let (drops, runs) = (Counter::default(), Counter::default());
     for _ in 0..100 {
         let (token, runs) = (drops.on_drop(), runs.clone());
-        let unrun = Coroutine::<(), (), ()>::new(STACK, move |_, ()| {
+        let unrun = common::raw::<(), (), ()>(STACK, move |_, ()| {
             let _token = token;
             runs.add();
         });
@@ -291,9 +293,9 @@ fn switch_task_dropped_unrun() {
 fn switch_resume_after_the_end_is_a_clean_panic() {
     let _watchdog = watchdog();
     quiet();
-    let mut returned = Coroutine::<(), (), ()>::new(STACK, |_, ()| ()).unwrap();
+    let mut returned = common::raw::<(), (), ()>(STACK, |_, ()| ()).unwrap();
     returned.resume(());
-    let mut panicked = Coroutine::<(), (), ()>::new(STACK, |_, ()| planned("the end")).unwrap();
+    let mut panicked = common::raw::<(), (), ()>(STACK, |_, ()| planned("the end")).unwrap();
     let payload = catch_unwind(AssertUnwindSafe(|| panicked.resume(()))).unwrap_err();
     assert!(is_planned(&*payload, "the end"));
     for done in [&mut returned, &mut panicked] {
@@ -308,29 +310,30 @@ fn switch_resume_after_the_end_is_a_clean_panic() {
 #[test]
 fn switch_re_entrant_resume_is_a_clean_panic() {
     let _watchdog = watchdog();
-    // `resume` borrows the coroutine for as long as it runs, so only a run-time borrow can try.
-    type Shared = Rc<RefCell<Option<Coroutine<u32, u32, u32>>>>;
-    let shared: Shared = Rc::default();
+    let shared: Rc<OnceCell<Coroutine<u32, u32, u32>>> = Rc::default();
     let inside = Rc::clone(&shared);
-    let coroutine = Coroutine::new(STACK, move |yielder: &Yielder<u32, u32>, n| {
-        let attempt = catch_unwind(AssertUnwindSafe(|| {
-            inside.borrow_mut().as_mut().unwrap().resume(1);
-        }));
-        assert!(attempt.is_err(), "a coroutine has resumed itself");
-        yielder.suspend(n + 1) + 1
+    let coroutine = common::raw(STACK, move |yielder: &Yielder<u32, u32>, n| {
+        for _ in 0..3 {
+            let again = || inside.get().unwrap().resume(1);
+            let payload = catch_unwind(AssertUnwindSafe(again)).unwrap_err();
+            assert_eq!(message(&*payload), "a coroutine was resumed while it runs");
+        }
+        let n = yielder.suspend(n + 1) + 1;
+        drop(inside);
+        n
     });
-    *shared.borrow_mut() = Some(coroutine.unwrap());
-    assert_eq!(shared.borrow_mut().as_mut().unwrap().resume(10), State::Yielded(11));
-    assert_eq!(shared.borrow_mut().as_mut().unwrap().resume(20), State::Done(21));
+    let coroutine = shared.get_or_init(|| coroutine.unwrap());
+    assert_eq!(coroutine.resume(10), State::Yielded(11));
+    assert_eq!(coroutine.resume(20), State::Done(21));
 }
 
 #[test]
 fn switch_a_yielder_serves_only_its_own_coroutine_through_another() {
     let _watchdog = watchdog();
     // The inner coroutine suspends the outer one; both go on where they were.
-    let mut outer = Coroutine::new(STACK, |outer: &Yielder<u32, u32>, n: u32| {
+    let outer = common::raw(STACK, |outer: &Yielder<u32, u32>, n: u32| {
         let outer: *const Yielder<u32, u32> = outer;
-        let mut inner = Coroutine::<u32, u32, u32>::new(STACK, move |_, n| {
+        let inner = common::raw::<u32, u32, u32>(STACK, move |_, n| {
             // SAFETY: the outer coroutine waits in `resume` for as long as this one runs.
             unsafe { (*outer).suspend(n * 2) + 1 }
         })
@@ -356,7 +359,7 @@ fn switch_dropping_a_suspended_coroutine_unwinds_it() {
         }
     }
     let notes = Rc::clone(&order);
-    let mut coroutine = Coroutine::<(), (), ()>::new(STACK, move |yielder, ()| {
+    let coroutine = common::raw::<(), (), ()>(STACK, move |yielder, ()| {
         let note = |name| Note(name, Rc::clone(&notes));
         let _first = note("first");
         tls::set("value", note("value"));
@@ -377,6 +380,49 @@ fn switch_dropping_a_suspended_coroutine_unwinds_it() {
     assert_eq!(*order.borrow(), expected);
 }
 
+/// Wherever the function that it is lent to leaves it, and however that function ends. So it may borrow.
+#[test]
+fn switch_lent_it_has_ended_when_with_returns() {
+    let _watchdog = watchdog();
+    quiet();
+    for resumes in 0..4 {
+        for panics in [false, true] {
+            let captured = Counter::default();
+            let token = captured.on_drop();
+            let handlers = Counter::default();
+            let mut steps = Vec::new();
+            let body = |yielder: &Yielder<usize, usize>, mut input: usize| {
+                let _token = token;
+                tls::at_exit(handlers.adder());
+                for _ in 0..2 {
+                    steps.push(input);
+                    input = yielder.suspend(input + 1);
+                }
+            };
+            let lent = |coroutine: &Coroutine<usize, usize, ()>| {
+                for n in 0..resumes.min(3) {
+                    let expected = if n < 2 { State::Yielded(n + 1) } else { State::Done(()) };
+                    assert_eq!(coroutine.resume(n), expected);
+                }
+                assert_eq!(coroutine.is_done(), resumes > 2);
+                if panics {
+                    planned("while it has a coroutine");
+                }
+                resumes
+            };
+            match catch_unwind(AssertUnwindSafe(|| raw::with(STACK, body, lent))) {
+                Ok(given) => assert!(!panics && given.unwrap() == resumes),
+                Err(payload) => {
+                    assert!(panics && is_planned(&*payload, "while it has a coroutine"))
+                }
+            }
+            assert_eq!(captured.get(), 1, "{resumes} resumes, panics: {panics}");
+            assert_eq!(handlers.get(), usize::from(resumes > 0));
+            assert_eq!(steps, [0, 1][..resumes.min(2)]);
+        }
+    }
+}
+
 #[test]
 fn switch_dropping_outlasts_a_body_that_swallows_the_unwinding() {
     let _watchdog = watchdog();
@@ -385,7 +431,7 @@ fn switch_dropping_outlasts_a_body_that_swallows_the_unwinding() {
     let token = drops.on_drop();
     let swallowed = Counter::default();
     let count = swallowed.clone();
-    let mut stubborn = Coroutine::<(), (), ()>::new(STACK, move |yielder, ()| {
+    let stubborn = common::raw::<(), (), ()>(STACK, move |yielder, ()| {
         let _token = token;
         for _ in 0..3 {
             let caught = catch_unwind(AssertUnwindSafe(|| yielder.suspend(())));
@@ -399,28 +445,62 @@ fn switch_dropping_outlasts_a_body_that_swallows_the_unwinding() {
     stubborn.resume(());
     drop(stubborn);
     assert_eq!((swallowed.get(), drops.get()), (3, 1));
+}
 
-    // One that never gives in is left alone, memory and all: its destructors do not run, and nobody
-    // else gets the stack, on which its frames are.
-    let token = drops.on_drop();
-    let mut endless = Coroutine::<(), _, ()>::new(STACK, move |yielder, ()| {
-        let _token = token;
+#[test]
+fn switch_one_that_cannot_be_ended_ends_the_process() {
+    const TEST: &str = "switch_one_that_cannot_be_ended_ends_the_process";
+    fn swallows(yielder: &Yielder<(), ()>, (): ()) {
         loop {
-            let place = inspect::record_address();
-            let _ = catch_unwind(AssertUnwindSafe(|| yielder.suspend(place)));
+            let _ = catch_unwind(AssertUnwindSafe(|| yielder.suspend(())));
         }
-    })
-    .unwrap();
-    let place = endless.resume(());
-    drop(endless);
-    assert_eq!(drops.get(), 1);
-    let mut others = Vec::new();
-    for _ in 0..100 {
-        let body = |yielder: &Yielder<(), _>, ()| yielder.suspend(inspect::record_address());
-        let mut other = Coroutine::new(STACK, body).unwrap();
-        assert_ne!(other.resume(()), place);
-        others.push(other);
     }
+    let _watchdog = watchdog();
+    if common::is_child("lent") {
+        raw::with(STACK, swallows, |endless| _ = endless.resume(())).unwrap();
+        unreachable!("its frames may use what is borrowed");
+    }
+    if common::is_child("owned") {
+        let endless = common::raw(STACK, swallows).unwrap();
+        endless.resume(());
+        drop(endless);
+        unreachable!("as above");
+    }
+    for case in ["lent", "owned"] {
+        let output = common::child(TEST, case);
+        let stderr = common::stderr(&output);
+        assert_eq!(common::signal(&output), Some(libc::SIGABRT), "{case}: {stderr}");
+        let told = "cannot be ended: it swallows the unwinding and suspends itself again";
+        assert!(stderr.contains(told), "{case}: {stderr}");
+    }
+}
+
+/// A value that nobody takes may panic when it is dropped, and its stack is used again all the same.
+#[test]
+fn switch_a_value_that_nobody_takes_may_panic() {
+    struct Explosive;
+    impl Drop for Explosive {
+        fn drop(&mut self) {
+            planned("a value that nobody takes");
+        }
+    }
+    let _watchdog = watchdog();
+    quiet();
+    let mut places = BTreeSet::new();
+    for _ in 0..1000 {
+        let body = |yielder: &Yielder<(), Option<usize>>, ()| {
+            let place = inspect::record_address();
+            let caught = catch_unwind(AssertUnwindSafe(|| yielder.suspend(place)));
+            assert!(caught.is_err());
+            Explosive
+        };
+        let place = raw::with(STACK, body, |coroutine| match coroutine.resume(()) {
+            State::Yielded(place) => place.unwrap(),
+            State::Done(_) => unreachable!("it suspends itself first"),
+        });
+        places.insert(place.unwrap());
+    }
+    assert!(places.len() < 10, "{} stacks for 1,000 coroutines in turn", places.len());
 }
 
 #[test]
@@ -429,7 +509,7 @@ fn switch_a_suspended_coroutine_may_be_dropped_during_a_panic() {
     quiet();
     let drops = Counter::default();
     let token = drops.on_drop();
-    let mut coroutine = Coroutine::<(), (), ()>::new(STACK, move |yielder, ()| {
+    let coroutine = common::raw::<(), (), ()>(STACK, move |yielder, ()| {
         let _token = token;
         yielder.suspend(());
     })
@@ -457,7 +537,7 @@ fn switch_what_is_yielded_to_a_drop_may_panic() {
     quiet();
     let drops = Counter::default();
     let (handler, local) = (drops.on_drop(), drops.on_drop());
-    let mut coroutine = Coroutine::<(), _, ()>::new(STACK, move |yielder, ()| {
+    let coroutine = common::raw::<(), _, ()>(STACK, move |yielder, ()| {
         let _local = local;
         tls::at_exit(move || drop(handler));
         let _ = catch_unwind(AssertUnwindSafe(|| yielder.suspend(None)));
@@ -481,8 +561,7 @@ fn switch_a_coroutine_that_ends_the_process_is_dropped_while_it_runs() {
         fn drop(&mut self) {
             let here = inspect::record_address();
             assert!(here.is_some());
-            let mut other =
-                Coroutine::<(), (), _>::new(STACK, |_, ()| inspect::record_address()).unwrap();
+            let other = common::raw::<(), (), _>(STACK, |_, ()| inspect::record_address()).unwrap();
             assert_ne!(other.resume(()), State::Done(here), "given away while it is in use");
             println!("looked around");
         }
@@ -493,7 +572,7 @@ fn switch_a_coroutine_that_ends_the_process_is_dropped_while_it_runs() {
         // it is the thread that calls `exit` whose locals are destroyed.
         DROPPED_LAST.with(|_| ());
         HELD.with(|_| ());
-        HELD.set(Some(Coroutine::new(STACK, |_, ()| exit(7)).unwrap()));
+        HELD.set(Some(common::raw(STACK, |_, ()| exit(7)).unwrap()));
         HELD.with_borrow_mut(|held| held.as_mut().unwrap().resume(()));
     }
     let _watchdog = watchdog();
@@ -509,7 +588,7 @@ fn switch_nested_deeply_on_small_stacks() {
             // Looks for the task, and for time limits, on every stack further out.
             return coro::yield_now();
         }
-        Coroutine::<(), (), ()>::new(64 << 10, move |_, ()| nest(depth - 1)).unwrap().resume(());
+        common::raw::<(), (), ()>(64 << 10, move |_, ()| nest(depth - 1)).unwrap().resume(());
     }
     let _watchdog = watchdog();
     coro::go(|| nest(1000)).join().unwrap();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use coro::raw::{Coroutine, State};
+use coro::raw::State;
 use coro::{Elapsed, JoinError, tls};
 
 use common::{Counter, Gate, is_planned, planned, quiet};
@@ -344,13 +344,13 @@ fn task_blocking_where_one_would_not_expect_it() {
     common::on_workers(|runtime, _| {
         let blocked = Counter::default();
         let by = || Blocks(blocked.clone());
-        let (stored, handled, local, by_hand, child) = (by(), by(), by(), by(), by());
+        let (stored, handled, local, raw_coroutine, child) = (by(), by(), by(), by(), by());
         let unwinds = runtime.go(move || {
             tls::set("stored", stored);
             tls::at_exit(move || drop(handled));
             let _local = local;
-            let mut coroutine =
-                Coroutine::<(), (), ()>::new(64 * 1024, move |_, ()| drop(by_hand)).unwrap();
+            let coroutine =
+                common::raw::<(), (), ()>(64 * 1024, move |_, ()| drop(raw_coroutine)).unwrap();
             assert_eq!(coroutine.resume(()), State::Done(()));
             coro::scope(|s| s.go(move || drop(child)).join().unwrap());
             planned("with blocking calls in destructors");

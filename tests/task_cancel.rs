@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use coro::raw::Coroutine;
 use coro::{JoinError, JoinHandle, Runtime, tls};
 
 use common::{Counter, Gate, assert_cancelled};
@@ -44,9 +43,16 @@ fn waits() -> Vec<(&'static str, fn())> {
             }
         }),
         ("join", || {
-            let other = coro::go(|| coro::sleep(Duration::from_millis(300)));
-            other.join().unwrap();
-            unreachable!("cancelled long before");
+            /// Ends the one that is joined.
+            struct Ends(coro::Handle);
+            impl Drop for Ends {
+                fn drop(&mut self) {
+                    self.0.cancel();
+                }
+            }
+            let other = coro::go(|| coro::sleep(LONG));
+            let _ends = Ends(other.handle());
+            let _ = other.join();
         }),
     ]
 }
@@ -442,7 +448,7 @@ fn task_cancel_the_one_that_joins() {
     });
 }
 
-/// A call in a coroutine made by hand suspends the task that resumed it, and unwinds both.
+/// A call in a raw coroutine suspends the task that resumed it, and unwinds both.
 #[test]
 fn task_cancel_unwinds_through_coroutines_made_by_hand() {
     let _watchdog = common::watchdog();
@@ -453,7 +459,7 @@ fn task_cancel_unwinds_through_coroutines_made_by_hand() {
             move || {
                 tls::set("outer", steps.on_drop());
                 let _outer = steps.on_drop();
-                let mut by_hand = Coroutine::<(), (), ()>::new(64 * 1024, move |_, ()| {
+                let raw_coroutine = common::raw::<(), (), ()>(64 * 1024, move |_, ()| {
                     tls::set("inner", steps.on_drop());
                     let _inner = steps.on_drop();
                     running.add();
@@ -462,7 +468,7 @@ fn task_cancel_unwinds_through_coroutines_made_by_hand() {
                     }
                 })
                 .unwrap();
-                by_hand.resume(());
+                raw_coroutine.resume(());
             }
         });
         wait_until_suspended(runtime, &running);

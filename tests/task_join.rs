@@ -174,11 +174,10 @@ fn task_join_oneself_is_an_error() {
     common::on_workers(|runtime, _| {
         joins_itself(runtime, JoinHandle::join);
         joins_itself(runtime, |handle| {
-            // In a coroutine made by hand it is still the same task that would wait.
-            let mut by_hand =
-                coro::raw::Coroutine::<_, (), _>::new(65536, |_, handle| JoinHandle::join(handle))
-                    .unwrap();
-            match by_hand.resume(handle) {
+            // In a raw coroutine it is still the same task that would wait.
+            let raw_coroutine =
+                common::raw::<_, (), _>(65536, |_, handle| JoinHandle::join(handle)).unwrap();
+            match raw_coroutine.resume(handle) {
                 coro::raw::State::Done(outcome) => outcome,
                 coro::raw::State::Yielded(()) => unreachable!("it never suspends itself"),
             }
@@ -599,9 +598,9 @@ fn task_waker_in_a_poll_keeps_the_block() {
         static BY_HAND: RefCell<Option<Coroutine<(), (), ()>>> = const { RefCell::new(None) };
     }
     fn resume() -> State<(), ()> {
-        let mut by_hand = BY_HAND.take().unwrap();
-        let state = by_hand.resume(());
-        BY_HAND.set(Some(by_hand));
+        let raw_coroutine = BY_HAND.take().unwrap();
+        let state = raw_coroutine.resume(());
+        BY_HAND.set(Some(raw_coroutine));
         state
     }
     let _watchdog = common::watchdog();
@@ -609,14 +608,14 @@ fn task_waker_in_a_poll_keeps_the_block() {
     let runtime = common::runtime(1);
     runtime
         .go(|| {
-            let by_hand = Coroutine::new(64 << 10, |yielder, ()| {
+            let raw_coroutine = common::raw(64 << 10, |yielder, ()| {
                 coro::wait(poll_fn(|context| {
                     yielder.suspend(());
                     context.waker().wake_by_ref();
                     Poll::Ready(())
                 }));
             });
-            BY_HAND.set(Some(by_hand.unwrap()));
+            BY_HAND.set(Some(raw_coroutine.unwrap()));
         })
         .join()
         .unwrap();
@@ -793,7 +792,7 @@ fn task_misuse_names_the_place_of_the_call() {
     const TEST: &str = "task_misuse_names_the_place_of_the_call";
     let misuse: [(&str, fn()); 3] = [
         ("resumed after its end", || {
-            let mut ended = coro::raw::Coroutine::<(), (), ()>::new(1 << 16, |_, ()| ()).unwrap();
+            let ended = common::raw::<(), (), ()>(1 << 16, |_, ()| ()).unwrap();
             ended.resume(());
             ended.resume(());
         }),
@@ -875,4 +874,51 @@ fn task_handles_pass_unwinding_and_compare() {
         parked.cancel();
         common::assert_cancelled(parked.join());
     }
+}
+
+/// Of a panic whose coroutine nobody can join, stderr tells whose it was; and a panic hook finds the coroutine.
+#[test]
+fn task_join_a_panic_that_nobody_can_join_is_named() {
+    const NAME: &str = "task_join_a_panic_that_nobody_can_join_is_named";
+    let _watchdog = common::watchdog();
+    if common::is_child(NAME) {
+        std::panic::set_hook(Box::new(|_| {
+            let coroutine = coro::current().expect("it panics in a coroutine");
+            common::say(format_args!("hook: {} {:?}", coroutine.id(), coroutine.name()));
+        }));
+        let named = |name: &str| Builder::new().name(name).spawn(|| panic!("planned")).unwrap();
+        let joined = named("joined");
+        let id = joined.id();
+        assert!(joined.join().unwrap_err().is_panic());
+        common::say(format_args!("joined: {id}"));
+        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let detached = Builder::new().name("detached");
+        let detached = detached.spawn(move || {
+            held.recv().unwrap_err();
+            panic!("planned")
+        });
+        let (id, handle) = detached.map(|task: JoinHandle<()>| (task.id(), task.handle())).unwrap();
+        drop(hold);
+        while !handle.is_finished() {
+            std::thread::yield_now();
+        }
+        common::say(format_args!("detached: {id}"));
+        return;
+    }
+    let output = common::child(NAME, NAME);
+    assert!(output.status.success(), "{output:?}");
+    let stderr = common::stderr(&output);
+    let id = |which: &str| {
+        let line = stderr.lines().find_map(|line| line.strip_prefix(which)).expect(which);
+        line.to_owned()
+    };
+    let (joined, detached) = (id("joined: "), id("detached: "));
+    for (id, name) in [(&joined, "joined"), (&detached, "detached")] {
+        assert!(stderr.contains(&format!("hook: {id} Some({name:?})")), "{stderr}");
+    }
+    let told: Vec<_> = stderr.lines().filter(|line| line.starts_with("coro: ")).collect();
+    assert_eq!(told.len(), 1, "{stderr}");
+    let begins = format!("coro: coroutine {detached} 'detached', spawned at {}:", file!());
+    assert!(told[0].starts_with(&begins), "{stderr}");
+    assert!(told[0].ends_with(", panicked, and nobody joins it"), "{stderr}");
 }

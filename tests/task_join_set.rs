@@ -252,7 +252,7 @@ impl<T> Ended for JoinSet<T> {
 }
 
 #[test]
-fn task_join_set_abort_all() {
+fn task_join_set_cancel_all() {
     let _watchdog = common::watchdog();
     common::on_workers(|runtime, _| {
         let (begun, dropped) = (Counter::default(), Counter::default());
@@ -265,7 +265,8 @@ fn task_join_set_abort_all() {
             set.insert(runtime.go(parks_forever(begun.clone(), dropped.on_drop())));
         }
         begun.wait_for(50);
-        set.abort_all();
+        set.cancel_all();
+        #[expect(deprecated, reason = "the former name does the same")]
         set.abort_all();
         assert_eq!(set.len(), 60, "they stay in the set");
         let outcomes = drain(&mut set);
@@ -593,7 +594,7 @@ fn task_join_set_whose_owner_is_cancelled() {
                 let swallowed = catch_unwind(AssertUnwindSafe(|| set.join_next()));
                 assert!(swallowed.is_err());
                 assert_eq!(set.len(), 20, "no member is lost by that");
-                set.abort_all();
+                set.cancel_all();
                 drain(&mut set).len()
             }
         });

@@ -1,5 +1,5 @@
 //! Scopes: whoever borrows has ended before the scope has, however the body, the children and the
-//! caller end, and wherever the scope is: on a thread, in a coroutine, in one made by hand that
+//! caller end, and wherever the scope is: on a thread, in a coroutine, in a raw one that
 //! changes hands meanwhile.
 
 mod common;
@@ -462,15 +462,15 @@ fn task_scope_is_outlived_by_handles_and_wakers() {
 }
 
 thread_local! {
-    /// A coroutine made by hand that the tasks of one worker share.
+    /// A raw coroutine that the tasks of one worker share.
     static SHARED: RefCell<Option<Coroutine<(), u32, u32>>> = const { RefCell::new(None) };
 }
 
 /// Makes the coroutine that the tasks of the runtime's only worker share.
 fn share(runtime: &Runtime, f: impl FnOnce(&coro::raw::Yielder<(), u32>) -> u32 + Send + 'static) {
     let make = || {
-        let by_hand = Coroutine::new(64 * 1024, |yielder, ()| f(yielder)).unwrap();
-        SHARED.set(Some(by_hand));
+        let raw_coroutine = common::raw(64 * 1024, |yielder, ()| f(yielder)).unwrap();
+        SHARED.set(Some(raw_coroutine));
     };
     runtime.go(make).join().unwrap();
 }
@@ -482,9 +482,9 @@ fn resume(runtime: &Runtime) -> State<u32, u32> {
 
 fn resume_shared() -> State<u32, u32> {
     // Not borrowed meanwhile: the task may be suspended.
-    let mut by_hand = SHARED.take().unwrap();
-    let state = by_hand.resume(());
-    SHARED.set(Some(by_hand));
+    let raw_coroutine = SHARED.take().unwrap();
+    let state = raw_coroutine.resume(());
+    SHARED.set(Some(raw_coroutine));
     state
 }
 
@@ -576,7 +576,7 @@ fn task_scope_in_a_coroutine_that_is_dropped() {
     assert_eq!((dropped.get(), ended.load(Ordering::Relaxed)), (1, 10));
 }
 
-/// A scope, its body and a sleep in it, in a coroutine made by hand, under a task that is cancelled.
+/// A scope, its body and a sleep in it, in a raw coroutine, under a task that is cancelled.
 #[test]
 fn task_scope_in_a_coroutine_whose_task_is_cancelled() {
     let _watchdog = common::watchdog();
@@ -585,7 +585,7 @@ fn task_scope_in_a_coroutine_whose_task_is_cancelled() {
         let task = runtime.go({
             let (begun, gate, ended) = (begun.clone(), gate.clone(), ended.clone());
             move || {
-                let mut by_hand = Coroutine::<(), (), ()>::new(64 * 1024, move |_, ()| {
+                let raw_coroutine = common::raw::<(), (), ()>(64 * 1024, move |_, ()| {
                     let borrowed = AtomicUsize::new(0);
                     coro::scope(|s| {
                         let _opens = Opens(gate.clone());
@@ -599,7 +599,7 @@ fn task_scope_in_a_coroutine_whose_task_is_cancelled() {
                     });
                 })
                 .unwrap();
-                by_hand.resume(());
+                raw_coroutine.resume(());
             }
         });
         begun.wait_for(3);
@@ -719,4 +719,102 @@ fn task_scope_children_of_a_builder() {
         });
         assert_eq!(message(&*caught.unwrap_err()), CHILD_PANICKED);
     });
+}
+
+fn thread_name() -> String {
+    thread::current().name().unwrap().to_owned()
+}
+
+/// A scope of a runtime starts its children there, whoever starts them and in whatever way. One that is of no
+/// runtime starts them where whoever starts them is.
+#[test]
+fn task_scope_on_a_runtime_of_choice() {
+    let _watchdog = common::watchdog();
+    let make = |name: &str| Runtime::builder().workers(2).thread_name(name).build().unwrap();
+    let (left, right) = (make("left"), Arc::new(make("right")));
+    let look = {
+        let right = Arc::clone(&right);
+        move || {
+            let caller = thread::current().id();
+            let borrowed = String::from("borrowed");
+            let names = right.scope(|s| {
+                let child = s.go(thread_name);
+                let named = Builder::new().name("named").stack_size(1 << 20);
+                let built = named.spawn_scoped(s, || (thread_name(), borrowed.as_str())).unwrap();
+                let grandchild = s.go(move || s.go(thread_name).join().unwrap());
+                let from_a_thread = coro::blocking(move || s.go(thread_name));
+                // On no runtime of its own, so where its caller is.
+                let inner = s.go(|| coro::scope(|inner| inner.go(thread_name).join().unwrap()));
+                let (built, word) = built.join().unwrap();
+                assert_eq!((word, thread::current().id()), ("borrowed", caller));
+                let others = [child, grandchild, from_a_thread, inner];
+                others.into_iter().map(|other| other.join().unwrap()).chain([built]).collect()
+            });
+            let names: Vec<String> = names;
+            assert!(names.iter().all(|name| name.starts_with("right-")), "{names:?}");
+        }
+    };
+    look();
+    left.go(look.clone()).join().unwrap();
+    right.go(look).join().unwrap();
+    assert!(coro::scope(|s| s.go(thread_name).join().unwrap()).starts_with("coro-"));
+    let stays = || coro::scope(|s| s.go(thread_name).join().unwrap());
+    assert!(left.go(stays).join().unwrap().starts_with("left-"));
+}
+
+/// It waits for everyone, and their panics are its own.
+#[test]
+fn task_scope_on_a_runtime_waits_for_everyone() {
+    let _watchdog = common::watchdog();
+    quiet();
+    for workers in common::WORKERS {
+        let runtime = Arc::new(common::runtime(workers));
+        let there = Arc::clone(&runtime);
+        everywhere(move || {
+            let mut squares = vec![0; 300];
+            there.scope(|s| {
+                for (i, square) in squares.iter_mut().enumerate() {
+                    s.go(move || {
+                        coro::yield_now();
+                        *square = i * i;
+                    });
+                }
+            });
+            assert!(squares.iter().enumerate().all(|(i, square)| *square == i * i));
+            let caught = catch_unwind(AssertUnwindSafe(|| {
+                there.scope(|s| drop(s.go(|| planned("a child"))));
+            }));
+            assert_eq!(message(&*caught.unwrap_err()), CHILD_PANICKED);
+        });
+    }
+}
+
+/// A runtime that is shut down in the middle of a scope cancels the children; what is started afterwards is
+/// dropped unrun.
+#[test]
+fn task_scope_on_a_runtime_that_is_shut_down() {
+    let _watchdog = common::watchdog();
+    for workers in common::WORKERS {
+        let runtime = common::runtime(workers);
+        let (begun, dropped) = (Counter::default(), Counter::default());
+        runtime.scope(|s| {
+            let parked = s.go(|| {
+                let _local = dropped.on_drop();
+                begun.add();
+                loop {
+                    coro::park();
+                }
+            });
+            begun.wait_for(1);
+            runtime.shutdown();
+            common::assert_cancelled(parked.join());
+            let captured = dropped.on_drop();
+            common::assert_cancelled(s.go(move || drop(captured)).join());
+            let captured = dropped.on_drop();
+            let built = Builder::new().spawn_scoped(s, move || drop(captured));
+            common::assert_cancelled(built.unwrap().join());
+        });
+        assert_eq!(dropped.get(), 3);
+        runtime.scope(|s| drop(s.go(|| unreachable!("the runtime has ended"))));
+    }
 }

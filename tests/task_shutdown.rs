@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
 use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use coro::{JoinError, JoinHandle, Runtime, tls};
@@ -32,7 +33,11 @@ fn task_shutdown_ends_everything() {
                     }
                 },
                 || coro::sleep(LONG),
-                || coro::go(|| coro::sleep(LONG)).join().unwrap(),
+                || {
+                    // The child may be fresh when the shutdown comes, and end before its parent waits.
+                    let _ = coro::go(|| coro::sleep(LONG)).join();
+                    coro::sleep(LONG);
+                },
             ];
             let mut suspended = Vec::new();
             for i in 0..100 {
@@ -278,11 +283,12 @@ fn task_shutdown_waits_for_one_that_does_not_suspend() {
     });
 }
 
-/// Swallowing the cancellation and ending by itself is no trouble.
+/// Swallowing the cancellation and ending by itself is no trouble. Nobody has to be given up: as often as
+/// this is done, the three seconds for that would be more than the watchdog has.
 #[test]
 fn task_shutdown_of_one_that_swallows_the_cancellation_and_ends() {
-    let _watchdog = common::watchdog();
-    common::on_workers(|_, workers| {
+    let _watchdog = common::watchdog_for(Duration::from_secs(80));
+    for workers in common::WORKERS.repeat(10) {
         let runtime = common::runtime(workers);
         let running = Counter::default();
         let handle = runtime.go({
@@ -295,11 +301,9 @@ fn task_shutdown_of_one_that_swallows_the_cancellation_and_ends() {
             }
         });
         running.wait_for(1);
-        let start = Instant::now();
         runtime.shutdown();
-        assert!(start.elapsed() < Duration::from_secs(2), "nobody had to be given up");
         assert_eq!(handle.join().unwrap(), "went on");
-    });
+    }
 }
 
 /// Swallowing it and waiting on for ever: left alone after a while, with a line that names it.
@@ -331,7 +335,6 @@ fn task_shutdown_of_one_that_swallows_the_cancellation_and_waits_on() {
         runtime.shutdown();
         let took = start.elapsed();
         assert!(took >= Duration::from_secs(3), "{took:?} is no patience");
-        assert!(took < Duration::from_secs(10), "{took:?} is a hang");
         neighbours.into_iter().for_each(|neighbour| assert_cancelled(neighbour.join()));
         assert!(!stubborn.is_finished());
         assert_eq!(released.get(), 0, "what it holds is left alone");
@@ -551,10 +554,9 @@ fn task_process_exit_inside_a_coroutine() {
             .join()
             .unwrap();
         }
-        Some("by hand") => {
-            let mut by_hand =
-                coro::raw::Coroutine::<(), (), ()>::new(65536, |_, ()| process::exit(7)).unwrap();
-            by_hand.resume(());
+        Some("raw") => {
+            let raw_coroutine = common::raw::<(), (), ()>(65536, |_, ()| process::exit(7)).unwrap();
+            raw_coroutine.resume(());
         }
         Some("own runtime") => {
             let runtime = common::runtime(3);
@@ -562,7 +564,7 @@ fn task_process_exit_inside_a_coroutine() {
         }
         Some(other) => panic!("no such case: {other}"),
         None => {
-            let cases = ["body", "handler", "destructor", "after a wait", "by hand", "own runtime"];
+            let cases = ["body", "handler", "destructor", "after a wait", "raw", "own runtime"];
             for case in cases {
                 for workers in common::WORKERS {
                     let output = common::child_command(TEST, case)
@@ -576,4 +578,64 @@ fn task_process_exit_inside_a_coroutine() {
             }
         }
     }
+}
+
+/// What is certain to end is waited for, longer than a worker may be silent.
+#[test]
+fn task_shutdown_waits_for_what_comes_by_itself() {
+    const NAME: &str = "task_shutdown_waits_for_what_comes_by_itself";
+    let _watchdog = common::watchdog();
+    if common::is_child("waits") {
+        let other = common::runtime(1);
+        let sleeper = other.go(|| coro::sleep(LONGER_THAN_SILENCE));
+        type Waits = Box<dyn FnOnce() + Send>;
+        let waits: [Waits; 5] = [
+            Box::new(|| coro::blocking(|| thread::sleep(LONGER_THAN_SILENCE))),
+            Box::new(|| {
+                tls::at_exit(|| coro::blocking(|| thread::sleep(LONGER_THAN_SILENCE)));
+                coro::park();
+            }),
+            Box::new(move || coro::shield(|| sleeper.join().unwrap())),
+            Box::new(move || other.scope(|s| drop(s.go(|| coro::sleep(LONGER_THAN_SILENCE))))),
+            Box::new(|| coro::shield(|| drop(stubborn_runtime()))),
+        ];
+        // Each alone on its worker, all at the same time.
+        let shutdowns = waits.map(|wait| {
+            thread::spawn(move || {
+                let runtime = common::runtime(1);
+                let up = Counter::default();
+                let task = runtime.go({
+                    let up = up.clone();
+                    move || {
+                        up.add();
+                        wait();
+                    }
+                });
+                up.wait_for(1);
+                runtime.shutdown();
+                assert!(task.is_finished());
+            })
+        });
+        return shutdowns.into_iter().for_each(|shutdown| shutdown.join().unwrap());
+    }
+    let output = common::child(NAME, "waits");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(common::stderr(&output), "");
+}
+
+const LONGER_THAN_SILENCE: Duration = Duration::from_millis(3_500);
+
+/// One that takes a while to shut down.
+fn stubborn_runtime() -> Runtime {
+    let runtime = common::runtime(1);
+    let up = Counter::default();
+    runtime.go({
+        let up = up.clone();
+        move || {
+            up.add();
+            coro::shield(|| coro::sleep(LONGER_THAN_SILENCE));
+        }
+    });
+    up.wait_for(1);
+    runtime
 }

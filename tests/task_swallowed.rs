@@ -7,7 +7,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use coro::raw::Coroutine;
 use coro::{Elapsed, JoinHandle, Runtime, go, tls};
 
 use common::{Counter, assert_cancelled, on_workers, runtime, watchdog};
@@ -39,7 +38,7 @@ impl Drop for Yields {
 }
 
 fn in_a_coroutine_made_by_hand(f: impl FnOnce() + 'static) {
-    Coroutine::<(), (), ()>::new(64 << 10, |_, ()| f()).unwrap().resume(());
+    common::raw::<(), (), ()>(64 << 10, |_, ()| f()).unwrap().resume(());
 }
 
 /// A runtime on which nothing starts any more. Made once, beforehand: to end it is to wait.
@@ -71,14 +70,14 @@ fn ways() -> Vec<Way> {
             tls::at_exit(move || drop(value));
             tls::unload();
         }),
-        ("the cleanup of a coroutine made by hand, a value", |value| {
+        ("the cleanup of a raw coroutine, a value", |value| {
             in_a_coroutine_made_by_hand(move || tls::set("key", value));
         }),
-        ("the cleanup of a coroutine made by hand, a handler", |value| {
+        ("the cleanup of a raw coroutine, a handler", |value| {
             in_a_coroutine_made_by_hand(move || tls::at_exit(move || drop(value)));
         }),
         ("dropping a suspended coroutine", |value| {
-            let mut suspended = Coroutine::<(), (), ()>::new(64 << 10, move |yielder, ()| {
+            let suspended = common::raw::<(), (), ()>(64 << 10, move |yielder, ()| {
                 let _ = catch_unwind(AssertUnwindSafe(|| yielder.suspend(())));
                 drop(value);
             })
@@ -86,7 +85,7 @@ fn ways() -> Vec<Way> {
             suspended.resume(());
         }),
         ("dropping what a suspended coroutine yields", |value| {
-            let mut suspended = Coroutine::<(), _, ()>::new(64 << 10, move |yielder, ()| {
+            let suspended = common::raw::<(), _, ()>(64 << 10, move |yielder, ()| {
                 let _ = catch_unwind(AssertUnwindSafe(|| yielder.suspend(None)));
                 yielder.suspend(Some(value));
             })

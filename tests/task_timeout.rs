@@ -12,7 +12,6 @@ use std::task::{Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use coro::raw::Coroutine;
 use coro::{Elapsed, Handle, JoinError, JoinSet};
 
 use common::{Counter, is_planned, planned, quiet};
@@ -22,11 +21,11 @@ const LONG: Duration = Duration::from_secs(3600);
 /// When something that takes microseconds counts as never.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Runs `f` on a plain thread, in a coroutine of each runtime that matters, and in one made by hand
+/// Runs `f` on a plain thread, in a coroutine of each runtime that matters, and in a raw one
 /// on either.
 fn everywhere(f: impl Fn() + Clone + Send + 'static) {
     fn in_one_made_by_hand(f: impl Fn() + 'static) {
-        Coroutine::<(), (), ()>::new(256 * 1024, move |_, ()| f()).unwrap().resume(());
+        common::raw::<(), (), ()>(256 * 1024, move |_, ()| f()).unwrap().resume(());
     }
     f();
     in_one_made_by_hand(f.clone());
@@ -507,7 +506,11 @@ fn task_timeout_against_members_of_a_set() {
                         spawned += 1;
                     }
                     attempts += 1;
-                    let limit = Duration::from_nanos(attempts * 104_729 % 30_000);
+                    // Every eighth is lost for certain.
+                    let limit = match attempts % 8 {
+                        0 => Duration::ZERO,
+                        _ => Duration::from_nanos(attempts * 104_729 % 30_000),
+                    };
                     match coro::timeout(limit, || set.join_next()) {
                         Ok(next) => sum += next.unwrap().unwrap(),
                         Err(Elapsed) => elapsed += 1,
@@ -527,7 +530,7 @@ fn task_timeout_against_members_of_a_set() {
 #[test]
 fn task_timeout_of_zero_starves_nobody() {
     let _watchdog = common::watchdog();
-    common::on_workers(|runtime, workers| {
+    common::on_workers(|runtime, _| {
         for (name, wait) in waits() {
             let looks = runtime.go(move || {
                 let ran = Counter::default();
@@ -535,13 +538,9 @@ fn task_timeout_of_zero_starves_nobody() {
                     let ran = ran.clone();
                     move || ran.add()
                 });
-                let start = Instant::now();
+                // One that starves others does not end.
                 while ran.get() == 0 {
                     assert_eq!(coro::timeout(Duration::ZERO, wait), Err(Elapsed), "{name}");
-                    assert!(
-                        start.elapsed() < PATIENCE,
-                        "{name} starves others on {workers} workers"
-                    );
                 }
                 other.join().unwrap();
             });

@@ -1,51 +1,29 @@
-//! Timeouts where unwinding is not simple: while the thread unwinds already, in coroutines made by hand
-//! that change hands, and on stacks that are not ours.
+//! Timeouts where unwinding is not simple: in a destructor that a panic runs, in raw coroutines that change
+//! hands, and on stacks that are not ours.
 
 mod common;
+#[path = "common/unwinding.rs"]
+mod unwinding;
 
 use std::cell::RefCell;
-use std::fs;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use coro::raw::{Coroutine, State, Yielder};
-use coro::{Elapsed, JoinError, JoinHandle, Runtime};
+use coro::{Elapsed, Runtime};
 use corosensei::CoroutineResult;
 use corosensei::stack::{Stack, StackPointer};
 
-use common::{Counter, Gate, is_planned, planned, quiet};
+use common::{Counter, Gate, RunOnDrop, is_planned, planned, quiet};
+use unwinding::{Unwinding, Why};
 
 const SHORT: Duration = Duration::from_millis(5);
 const LONG: Duration = Duration::from_secs(3600);
 
-/// What the calling thread has used of the CPU so far.
-fn cpu_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the place is ours.
-    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) }, 0);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
-/// The resident size of the process in KiB.
-fn resident() -> usize {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
-/// Runs its function when it is dropped.
-struct OnDrop<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
-}
-
-/// A timeout in a destructor that a panic runs: nothing is unwound there, which would abort the
-/// process, so what it limits goes on to its end; and to wait for that costs no CPU.
+/// A timeout in a destructor that a panic runs limits its function as anywhere. It sets the panic aside, so
+/// what it unwinds is not in the middle of one.
 #[test]
 fn task_timeout_in_a_destructor_that_a_panic_runs() {
     let _watchdog = common::watchdog();
@@ -54,21 +32,64 @@ fn task_timeout_in_a_destructor_that_a_panic_runs() {
         // Looked at afterwards: what fails in there aborts.
         let mut seen = None;
         let payload = catch_unwind(AssertUnwindSafe(|| {
-            let _sleeps = OnDrop(|| {
-                let start = (Instant::now(), cpu_time());
-                let outcome = coro::timeout(SHORT, || coro::sleep(60 * SHORT));
-                seen = Some((outcome, start.0.elapsed(), cpu_time() - start.1));
+            let _sleeps = RunOnDrop(|| {
+                let mut inside = true;
+                let outcome = coro::timeout(SHORT, || {
+                    inside = thread::panicking();
+                    coro::sleep(LONG);
+                });
+                let again = coro::timeout(LONG, || 42);
+                seen = Some((outcome, again, inside, thread::panicking()));
             });
             planned("with a timeout in a destructor");
         }));
         assert!(is_planned(&*payload.map(drop).unwrap_err(), "with a timeout in a destructor"));
-        let (outcome, took, used) = seen.unwrap();
-        assert_eq!(outcome, Ok(()), "who returns has won");
-        assert!(took >= 60 * SHORT);
-        assert!(used < 4 * SHORT, "{used:?} of CPU time for one sleep");
+        assert_eq!(seen, Some((Err(Elapsed), Ok(42), false, true)));
+        assert!(!thread::panicking());
     };
     unwinds();
     common::on_workers(|runtime, _| runtime.go(unwinds).join().unwrap());
+}
+
+/// What is meant for a frame further out does not pass a timeout in such a destructor, although no panic is
+/// seen in there.
+#[test]
+fn task_timeout_in_a_destructor_stops_what_is_meant_for_others() {
+    let _watchdog = common::watchdog();
+    quiet();
+    common::on_workers(|runtime, _| {
+        let (parked, woken) = (Counter::default(), Counter::default());
+        let task = runtime.go({
+            let (parked, woken) = (parked.clone(), woken.clone());
+            move || {
+                let _ = coro::timeout(SHORT, || {
+                    let caught = catch_unwind(AssertUnwindSafe(|| {
+                        let _waits = RunOnDrop(|| {
+                            let outcome = coro::timeout(LONG, || {
+                                parked.add();
+                                while woken.get() == 0 {
+                                    coro::park();
+                                }
+                            });
+                            assert_eq!(outcome, Ok(()));
+                        });
+                        planned("it is cancelled meanwhile, and its time is over");
+                    }));
+                    assert!(caught.is_err() && !thread::panicking());
+                    coro::sleep(LONG);
+                });
+                coro::yield_now();
+                unreachable!("it is cancelled");
+            }
+        });
+        parked.wait_for(1);
+        task.cancel();
+        thread::sleep(2 * SHORT);
+        assert!(!task.is_finished());
+        woken.add();
+        task.handle().unpark();
+        common::assert_cancelled(task.join());
+    });
 }
 
 /// As above, with a timeout from outside that elapses in the destructor: it comes when the destructor
@@ -81,7 +102,7 @@ fn task_timeout_that_elapses_in_a_destructor_comes_after_the_panic() {
         let after = Counter::default();
         let outcome = coro::timeout(SHORT, || {
             let payload = catch_unwind(|| {
-                let _waits = OnDrop(|| coro::sleep(3 * SHORT));
+                let _waits = RunOnDrop(|| coro::sleep(3 * SHORT));
                 planned("with a sleep in a destructor");
             });
             assert!(is_planned(&*payload.map(drop).unwrap_err(), "with a sleep in a destructor"));
@@ -94,127 +115,85 @@ fn task_timeout_that_elapses_in_a_destructor_comes_after_the_panic() {
     common::on_workers(|runtime, _| runtime.go(unwinds).join().unwrap());
 }
 
-/// A coroutine that is suspended in a destructor that a panic runs, until its gate is open.
-fn unwinding(runtime: &Runtime, gate: &Gate) -> JoinHandle<()> {
-    let (suspended, gate) = (Counter::default(), gate.clone());
-    let task = runtime.go({
-        let suspended = suspended.clone();
-        move || {
-            let _parks = OnDrop(|| {
-                suspended.add();
-                while !gate.is_open() {
-                    coro::park();
-                }
-            });
-            planned("a neighbour");
-        }
-    });
-    suspended.wait_for(1);
-    task
-}
-
-/// A neighbour on the same worker is suspended in its unwinding. A timeout elapses all the same, but not in a
-/// coroutine made by hand; there it does when the neighbour is through, and to wait for that costs no
-/// CPU.
+/// A neighbour on the same worker is suspended in its unwinding. A timeout elapses all the same.
 #[test]
 fn task_timeout_beside_a_neighbour_that_unwinds() {
     let _watchdog = common::watchdog();
     quiet();
     let runtime = common::runtime(1);
     let waits = [|| coro::sleep(LONG), coro::park, || coro::wait(std::future::pending())];
-    for (wait, by_hand) in waits.into_iter().flat_map(|wait| [(wait, false), (wait, true)]) {
-        let gate = Gate::default();
-        let neighbour = unwinding(&runtime, &gate);
-        let (running, ended) = (Counter::default(), Counter::default());
-        let limited = runtime.go({
-            let (running, ended) = (running.clone(), ended.clone());
-            move || {
-                let start = cpu_time();
-                let body = move |_: &Yielder<(), ()>, ()| loop {
+    for (wait, raw) in waits.into_iter().flat_map(|wait| [(wait, false), (wait, true)]) {
+        let neighbour = Unwinding::start(&runtime, Why::Panic);
+        let limited = runtime.go(move || {
+            let endless = move || {
+                assert!(!thread::panicking());
+                loop {
                     wait();
-                };
-                let mut coroutine = Coroutine::<(), (), ()>::new(64 * 1024, body).unwrap();
-                let outcome = coro::timeout(SHORT, || {
-                    running.add();
-                    loop {
-                        if by_hand {
-                            coroutine.resume(());
-                        }
-                        wait();
-                    }
-                });
-                ended.add();
-                (outcome, cpu_time() - start)
+                }
+            };
+            if !raw {
+                return coro::timeout(SHORT, endless);
             }
+            let body = |_: &Yielder<(), ()>, ()| endless();
+            let limited = |coroutine: &Coroutine<(), (), ()>| {
+                coro::timeout(SHORT, || _ = coroutine.resume(()))
+            };
+            coro::raw::with(64 * 1024, body, limited).unwrap()
         });
-        running.wait_for(1);
-        if by_hand {
-            thread::sleep(60 * SHORT);
-            assert_eq!(ended.get(), 0, "it is not unwound yet");
-        } else {
-            ended.wait_for(1);
-        }
-        gate.open();
-        neighbour.handle().unpark();
-        assert!(matches!(neighbour.join(), Err(JoinError::Panicked(_))));
-        let (outcome, used) = limited.join().unwrap();
-        assert_eq!(outcome, Err::<(), _>(Elapsed));
-        assert!(used < 4 * SHORT, "{used:?} of CPU time for a wait");
+        assert_eq!(limited.join().unwrap(), Err::<(), _>(Elapsed));
+        neighbour.finish();
     }
 }
 
-/// What cannot be unwound yet may suspend as often as it likes meanwhile: a note of it is made once.
+/// What cannot be delivered yet is no reason to wake up again and again.
 #[test]
-fn task_put_off_costs_no_memory() {
+fn task_an_interruption_that_waits_does_not_spin() {
     let _watchdog = common::watchdog();
-    const TEST: &str = "task_put_off_costs_no_memory";
-    const YIELDS: usize = 1_000_000;
-    for (case, cancel) in [("deadline", false), ("cancel", true)] {
-        if common::is_child(case) {
-            quiet();
-            let runtime = common::runtime(1);
-            let gate = Gate::default();
-            let neighbour = unwinding(&runtime, &gate);
-            let by_hand = move |_: &Yielder<(), ()>, ()| {
-                if cancel {
-                    coro::current().unwrap().cancel();
-                }
-                let limit = if cancel { Duration::MAX } else { Duration::ZERO };
-                let mut grown = 0;
-                let outcome = coro::timeout(limit, || {
-                    let before = resident();
-                    (0..YIELDS).for_each(|_| coro::yield_now());
-                    grown = resident().saturating_sub(before);
-                });
-                assert_eq!(outcome, Ok(()), "put off to the end");
-                grown
-            };
-            let busy = runtime.go(move || {
-                match Coroutine::<(), (), usize>::new(64 * 1024, by_hand).unwrap().resume(()) {
-                    State::Done(grown) => grown,
-                    State::Yielded(()) => unreachable!(),
-                }
-            });
-            let grown = busy.join().unwrap();
-            gate.open();
-            neighbour.handle().unpark();
-            assert!(matches!(neighbour.join(), Err(JoinError::Panicked(_))));
-            assert!(grown < 4096, "{grown} KiB for {YIELDS} suspensions");
-            return;
-        }
+    quiet();
+    fn waits(cancelled: bool, gate: &Gate, parks: &Counter) {
+        let limit = if cancelled { LONG } else { Duration::ZERO };
+        let _ = coro::timeout(limit, || {
+            if let (true, Some(current)) = (cancelled, coro::current()) {
+                current.cancel();
+            }
+            while !gate.is_open() {
+                parks.add();
+                coro::park();
+            }
+        });
     }
-    if common::child_case().is_none() {
-        for case in ["deadline", "cancel"] {
-            let output = common::child(TEST, case);
-            assert!(output.status.success(), "{case}: {}", common::stderr(&output));
+    fn panics(cancelled: bool, gate: &Gate, parks: &Counter) {
+        let (gate, parks) = (gate.clone(), parks.clone());
+        let _waits = RunOnDrop(move || waits(cancelled, &gate, &parks));
+        planned("with a wait in a destructor");
+    }
+    fn shields(cancelled: bool, gate: &Gate, parks: &Counter) {
+        coro::shield(|| waits(cancelled, gate, parks));
+    }
+    let runtime = common::runtime(1);
+    // A timeout's own function is interrupted, so the wait inside of the timeout is for a cancellation.
+    for way in [panics, shields] {
+        let (gate, parks) = (Gate::default(), Counter::default());
+        let task = runtime.go({
+            let (gate, parks) = (gate.clone(), parks.clone());
+            move || way(true, &gate, &parks)
+        });
+        parks.wait_for(1);
+        // Each is a turn of the worker, on which one that is always ready would have one as well.
+        for _ in 0..1000 {
+            runtime.go(coro::yield_now).join().unwrap();
         }
+        assert!(parks.get() <= 3, "{} parks", parks.get());
+        gate.open();
+        task.handle().unpark();
+        let _ = task.join();
     }
 }
 
 type Shared = Coroutine<(), &'static str, Result<&'static str, Elapsed>>;
 
 thread_local! {
-    /// A coroutine made by hand that the tasks of one worker share.
+    /// A raw coroutine that the tasks of one worker share.
     static SHARED: RefCell<Option<Shared>> = const { RefCell::new(None) };
 }
 
@@ -223,13 +202,13 @@ fn share<F>(runtime: &Runtime, f: F)
 where
     F: FnOnce(&Yielder<(), &'static str>) -> Result<&'static str, Elapsed> + Send + 'static,
 {
-    let make = || SHARED.set(Some(Coroutine::new(64 * 1024, |yielder, ()| f(yielder)).unwrap()));
+    let make = || SHARED.set(Some(common::raw(64 * 1024, |yielder, ()| f(yielder)).unwrap()));
     runtime.go(make).join().unwrap();
 }
 
 /// Resumes it in the calling task.
 fn resume() -> State<&'static str, Result<&'static str, Elapsed>> {
-    let mut shared = SHARED.take().unwrap();
+    let shared = SHARED.take().unwrap();
     let state = shared.resume(());
     SHARED.set(Some(shared));
     state
@@ -257,7 +236,7 @@ fn task_timeout_that_changes_hands() {
         state
     });
     assert_eq!(first.join().unwrap(), State::Yielded("first"));
-    // To suspend itself by hand is no suspension of a task, so nothing is unwound there.
+    // To suspend a raw coroutine is no suspension of a task, so nothing is unwound there.
     assert_eq!(runtime.go(resume).join().unwrap(), State::Yielded("second"));
     let third = runtime.go(|| coro::timeout(LONG, resume));
     assert_eq!(third.join().unwrap(), Ok(State::Done(Err(Elapsed))));
@@ -283,14 +262,14 @@ fn task_timeout_of_the_one_that_resumes() {
     assert_eq!(slept_on.join().unwrap(), State::Yielded("slept on"));
     let unwound = runtime.go(|| {
         coro::timeout(SHORT, || {
-            let mut shared = SHARED.take().unwrap();
+            let shared = SHARED.take().unwrap();
             shared.resume(())
         })
     });
     assert_eq!(unwound.join().unwrap(), Err(Elapsed));
 }
 
-/// A coroutine made by hand that resumes another, each with a limit, under a task with a limit: each
+/// A raw coroutine that resumes another, each with a limit, under a task with a limit: each
 /// of the three may be the one that is due.
 #[test]
 fn task_timeout_through_coroutines_made_by_hand() {
@@ -300,8 +279,8 @@ fn task_timeout_through_coroutines_made_by_hand() {
         let limit = if who == due { SHORT } else { LONG };
         coro::timeout(limit, f).unwrap_or(WHO[who])
     }
-    fn by_hand(f: impl FnOnce() -> &'static str + 'static) -> &'static str {
-        match Coroutine::<(), (), _>::new(64 * 1024, |_, ()| f()).unwrap().resume(()) {
+    fn raw_coroutine(f: impl FnOnce() -> &'static str + 'static) -> &'static str {
+        match common::raw::<(), (), _>(64 * 1024, |_, ()| f()).unwrap().resume(()) {
             State::Done(who) => who,
             State::Yielded(()) => unreachable!(),
         }
@@ -309,9 +288,9 @@ fn task_timeout_through_coroutines_made_by_hand() {
     let nested = || {
         for (due, expected) in WHO.into_iter().enumerate() {
             let who = limited(0, due, || {
-                by_hand(move || {
+                raw_coroutine(move || {
                     limited(1, due, || {
-                        by_hand(move || {
+                        raw_coroutine(move || {
                             limited(2, due, || {
                                 coro::sleep(LONG);
                                 "nobody"
@@ -323,11 +302,11 @@ fn task_timeout_through_coroutines_made_by_hand() {
             assert_eq!(who, expected);
         }
     };
-    // And where those made by hand have no limit of their own.
+    // And where the raw ones have no limit of their own.
     let bare = || {
         let outcome = coro::timeout(SHORT, || {
-            by_hand(|| {
-                by_hand(|| {
+            raw_coroutine(|| {
+                raw_coroutine(|| {
                     coro::sleep(LONG);
                     "nobody"
                 })

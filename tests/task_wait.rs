@@ -1,5 +1,5 @@
 //! Waiting for futures: who is polled and woken how often, wakers that live longer than whoever they
-//! wake or misbehave, and a coroutine made by hand whose poll begins under one task and ends under
+//! wake or misbehave, and a raw coroutine whose poll begins under one task and ends under
 //! another.
 
 mod common;
@@ -407,7 +407,7 @@ fn task_wait_woken_while_its_poll_waits() {
                 way(context.waker().clone());
                 Poll::Pending
             });
-            let limited = coro::timeout(Duration::from_secs(5), || waits.wait());
+            let limited = coro::timeout(common::PATIENCE, || waits.wait());
             assert_eq!(limited, Ok(()), "the wake-up is lost in another wait: {name}");
         }
     });
@@ -494,7 +494,7 @@ fn task_wait_for_oneself_is_an_error() {
         let oneself = runtime.go(move || {
             let oneself = receiver.recv().unwrap();
             let id = oneself.id();
-            let outcome = coro::timeout(Duration::from_secs(5), || oneself.wait());
+            let outcome = coro::timeout(common::PATIENCE, || oneself.wait());
             tell.send((id, outcome)).unwrap();
         });
         sender.send(oneself).unwrap();
@@ -538,21 +538,21 @@ fn task_wait_allocates_nothing() {
 }
 
 thread_local! {
-    /// A coroutine made by hand that the tasks of one worker share.
+    /// A raw coroutine that the tasks of one worker share.
     static SHARED: RefCell<Option<Coroutine<(), (), u32>>> = const { RefCell::new(None) };
 }
 
 /// Resumes it in a new task.
 fn resume(runtime: &Runtime) -> JoinHandle<State<(), u32>> {
     runtime.go(|| {
-        let mut shared = SHARED.take().unwrap();
+        let shared = SHARED.take().unwrap();
         let state = shared.resume(());
         SHARED.set(Some(shared));
         state
     })
 }
 
-/// A poll that suspends its coroutine by hand is resumed by another task. The waker that it was given
+/// A poll that suspends its raw coroutine is resumed by another task. The waker that it was given
 /// is that of a task that is gone by then; whoever resumed it is to be woken all the same.
 #[test]
 fn task_wait_that_changes_hands_within_a_poll() {
@@ -562,7 +562,7 @@ fn task_wait_that_changes_hands_within_a_poll() {
     let make = {
         let mut future = Box::pin(gated(&gate, &place, &polls));
         move || {
-            let by_hand = Coroutine::new(64 * 1024, move |yielder, ()| {
+            let raw_coroutine = common::raw(64 * 1024, move |yielder, ()| {
                 coro::wait(poll_fn(|context| {
                     if polls.get() == 0 {
                         yielder.suspend(());
@@ -571,7 +571,7 @@ fn task_wait_that_changes_hands_within_a_poll() {
                 }));
                 1
             });
-            SHARED.set(Some(by_hand.unwrap()));
+            SHARED.set(Some(raw_coroutine.unwrap()));
         }
     };
     runtime.go(make).join().unwrap();
@@ -583,7 +583,7 @@ fn task_wait_that_changes_hands_within_a_poll() {
     gate.open();
     // The last waker that it has left, as a future owes it.
     place.take().unwrap_or(waker).wake();
-    let patience = std::time::Instant::now() + Duration::from_secs(5);
+    let patience = std::time::Instant::now() + common::PATIENCE;
     while !second.is_finished() {
         assert!(std::time::Instant::now() < patience, "the wake-up went to a task that is gone");
         coro::yield_now();
@@ -591,7 +591,7 @@ fn task_wait_that_changes_hands_within_a_poll() {
     assert_eq!(second.join().unwrap(), State::Done(1));
 }
 
-/// A poll is suspended by hand, and the task waits for something else before it goes on with it: that
+/// A poll suspends its raw coroutine, and the task waits for something else before it goes on with it: that
 /// wait has taken the wake-up.
 #[test]
 fn task_wait_that_its_task_leaves_and_comes_back_to() {
@@ -600,7 +600,7 @@ fn task_wait_that_its_task_leaves_and_comes_back_to() {
         let comes_back = runtime.go(|| {
             let place = Place::default();
             let leaves = place.clone();
-            let mut by_hand = Coroutine::new(64 * 1024, move |yielder, ()| {
+            let raw_coroutine = common::raw(64 * 1024, move |yielder, ()| {
                 let mut polls = 0;
                 coro::wait(poll_fn(|context| {
                     polls += 1;
@@ -614,7 +614,7 @@ fn task_wait_that_its_task_leaves_and_comes_back_to() {
                 polls
             })
             .unwrap();
-            assert_eq!(by_hand.resume(()), State::Yielded(()));
+            assert_eq!(raw_coroutine.resume(()), State::Yielded(()));
             let waker = place.take().unwrap();
             let other = coro::go(move || {
                 waker.wake();
@@ -622,7 +622,7 @@ fn task_wait_that_its_task_leaves_and_comes_back_to() {
                 (0..3).for_each(|_| coro::yield_now());
             });
             coro::wait(other).unwrap();
-            let limited = coro::timeout(Duration::from_secs(5), || by_hand.resume(()));
+            let limited = coro::timeout(common::PATIENCE, || raw_coroutine.resume(()));
             assert_eq!(limited, Ok(State::Done(2)), "the wake-up is lost");
         });
         comes_back.join().unwrap();
@@ -638,7 +638,7 @@ fn task_wait_that_changes_hands_between_polls() {
     let make = {
         let place = place.clone();
         move || {
-            let by_hand = Coroutine::new(64 * 1024, move |yielder, ()| {
+            let raw_coroutine = common::raw(64 * 1024, move |yielder, ()| {
                 for _ in 0..20 {
                     let mut asked = false;
                     coro::wait(poll_fn(|context| {
@@ -652,7 +652,7 @@ fn task_wait_that_changes_hands_between_polls() {
                 }
                 20
             });
-            SHARED.set(Some(by_hand.unwrap()));
+            SHARED.set(Some(raw_coroutine.unwrap()));
         }
     };
     runtime.go(make).join().unwrap();
@@ -698,7 +698,7 @@ fn task_wait_waker_with_a_destructor() {
     const HOW: [&str; 3] = ["keeps", "suspends", "panics"];
     for how in HOW {
         if common::is_child(how) {
-            let _watchdog = common::watchdog_for(Duration::from_secs(15));
+            let _watchdog = common::watchdog_for(common::CHILDS_LIMIT);
             quiet();
             common::on_workers(|runtime, _| {
                 for _ in 0..100 {
@@ -753,7 +753,7 @@ fn task_wait_wakers_that_suspend_in_a_crowd() {
         }
     }
     if common::is_child("crowd") {
-        let _watchdog = common::watchdog_for(Duration::from_secs(15));
+        let _watchdog = common::watchdog_for(common::CHILDS_LIMIT);
         common::on_workers(|runtime, workers| {
             let (woken, begun, dropped) =
                 (Counter::default(), Counter::default(), Counter::default());
@@ -789,4 +789,102 @@ fn task_wait_wakers_that_suspend_in_a_crowd() {
     }
     let output = common::child(TEST, "crowd");
     assert!(output.status.success(), "{}\n{}", output.status, common::stderr(&output));
+}
+
+/// Awaits what is always ready, for ever.
+fn wait_for_ever() -> ! {
+    loop {
+        coro::wait(ready(()));
+    }
+}
+
+/// A loop of waits that never have to wait can be interrupted.
+#[test]
+fn task_wait_on_what_is_always_ready_is_interrupted() {
+    let _watchdog = common::watchdog();
+    let times_out = || {
+        let outcome = coro::timeout(Duration::from_millis(1), || -> () { wait_for_ever() });
+        assert_eq!(outcome, Err(Elapsed));
+    };
+    let in_raw = move || {
+        let body = |_: &coro::raw::Yielder<(), ()>, ()| times_out();
+        coro::raw::with(1, body, |raw| _ = raw.resume(())).unwrap();
+        times_out();
+    };
+    times_out();
+    in_raw();
+    common::on_workers(|runtime, _| {
+        runtime.go(times_out).join().unwrap();
+        runtime.go(in_raw).join().unwrap();
+        let begun = Counter::default();
+        let for_ever = runtime.go({
+            let begun = begun.clone();
+            move || -> () {
+                begun.add();
+                wait_for_ever()
+            }
+        });
+        begun.wait_for(1);
+        for_ever.cancel();
+        common::assert_cancelled(for_ever.join());
+    });
+}
+
+/// It starves nobody, and a shutdown reaches it.
+#[test]
+fn task_wait_on_what_is_always_ready_lets_others_go_first() {
+    let _watchdog = common::watchdog();
+    let runtime = common::runtime(1);
+    let begun = Counter::default();
+    let for_ever = |in_raw: bool| {
+        let begun = begun.clone();
+        runtime.go(move || {
+            begun.add();
+            if in_raw {
+                let body = |_: &coro::raw::Yielder<(), ()>, ()| wait_for_ever();
+                coro::raw::with(1, body, |raw| _ = raw.resume(())).unwrap();
+            }
+            wait_for_ever();
+        })
+    };
+    let tasks: [JoinHandle<()>; 2] = [for_ever(false), for_ever(true)];
+    begun.wait_for(2);
+    runtime.go(|| coro::sleep(Duration::from_millis(1))).join().unwrap();
+    drop(runtime);
+    tasks.into_iter().for_each(|task| common::assert_cancelled(task.join()));
+}
+
+/// The value of a future that was ready is not lost to a cancellation.
+#[test]
+fn task_wait_loses_no_value_to_an_interruption() {
+    let _watchdog = common::watchdog();
+    common::on_workers(|runtime, _| {
+        let (polled, taken) = (Counter::default(), Counter::default());
+        let task = runtime.go({
+            let (polled, taken) = (polled.clone(), taken.clone());
+            move || -> () {
+                loop {
+                    coro::wait(poll_fn(|_| {
+                        polled.add();
+                        Poll::Ready(())
+                    }));
+                    taken.add();
+                }
+            }
+        });
+        polled.wait_for(1_000);
+        task.cancel();
+        common::assert_cancelled(task.join());
+        assert_eq!(polled.get(), taken.get());
+    });
+}
+
+/// Where a suspension would panic, nobody steps aside.
+#[test]
+fn task_wait_does_not_step_aside_in_a_no_suspend() {
+    let _watchdog = common::watchdog();
+    common::on_workers(|runtime, _| {
+        let waits = || (0..10_000).for_each(|_| coro::wait(ready(())));
+        runtime.go(move || coro::no_suspend(waits)).join().unwrap();
+    });
 }

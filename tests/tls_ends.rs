@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
-use coro::raw::{Coroutine, State};
+use coro::raw::State;
 use coro::tls::{self, Data};
 use coro::{JoinError, Runtime};
 
@@ -274,7 +274,7 @@ impl End {
         };
         let suspended = || {
             let log = log.clone();
-            let mut raw = Coroutine::<(), (), ()>::new(256 << 10, move |yielder, ()| {
+            let raw = common::raw::<(), (), ()>(256 << 10, move |yielder, ()| {
                 left.leave(&log, || yielder.suspend(()));
             })
             .unwrap();
@@ -328,7 +328,7 @@ impl End {
             }
             End::RawReturn => assert_eq!(suspended().resume(()), State::Done(())),
             End::RawPanic => {
-                let mut raw = Coroutine::<(), (), ()>::new(256 << 10, move |_, ()| {
+                let raw = common::raw::<(), (), ()>(256 << 10, move |_, ()| {
                     left.leave(&of_body, || planned("the body"));
                 })
                 .unwrap();
@@ -346,7 +346,7 @@ impl End {
             }
             End::RawInCancelledTask => {
                 let handle = runtime.go(move || {
-                    let mut raw = Coroutine::<(), (), ()>::new(256 << 10, move |_, ()| {
+                    let raw = common::raw::<(), (), ()>(256 << 10, move |_, ()| {
                         left.leave(&of_body, park); // parks the task
                     })
                     .unwrap();
@@ -388,7 +388,7 @@ fn tls_what_never_ran_inherits_nothing_and_drops_it() {
         tls::set_inheritable("word", log.value("original"));
         let cancelled = tls::inherit(move || inside.note("ran"));
         let inside = log.clone();
-        let mut raw = Coroutine::<(), (), ()>::new(64 << 10, move |_, ()| inside.note("ran"));
+        let mut raw = common::raw::<(), (), ()>(64 << 10, move |_, ()| inside.note("ran"));
         let inside = log.clone();
         let dropped = tls::inherit(move || inside.note("ran"));
         let busy = occupy(&runtime, workers);
@@ -413,16 +413,15 @@ fn tls_data_outlives_its_coroutine() {
     let log = Log::default();
     let take_out = |end: End| {
         let log = log.clone();
-        let mut raw =
-            Coroutine::<(), Data<Noted>, Data<Noted>>::new(64 << 10, move |yielder, ()| {
-                tls::set("key", log.value("value"));
-                let held = tls::get::<Noted>("key").unwrap();
-                if end == End::RawDrop {
-                    yielder.suspend(held.clone());
-                }
-                held
-            })
-            .unwrap();
+        let raw = common::raw::<(), Data<Noted>, Data<Noted>>(64 << 10, move |yielder, ()| {
+            tls::set("key", log.value("value"));
+            let held = tls::get::<Noted>("key").unwrap();
+            if end == End::RawDrop {
+                yielder.suspend(held.clone());
+            }
+            held
+        })
+        .unwrap();
         match raw.resume(()) {
             State::Yielded(held) | State::Done(held) => held,
         }
@@ -430,7 +429,7 @@ fn tls_data_outlives_its_coroutine() {
     for end in [End::RawReturn, End::RawDrop] {
         let held = take_out(end);
         // Another coroutine uses the stack meanwhile.
-        let mut next = Coroutine::<(), (), ()>::new(64 << 10, |_, ()| tls::set("key", [7; 100]));
+        let mut next = common::raw::<(), (), ()>(64 << 10, |_, ()| tls::set("key", [7; 100]));
         assert_eq!(next.as_mut().unwrap().resume(()), State::Done(()));
         assert_eq!(held.name, "value");
         let clone = held.clone();
@@ -494,7 +493,7 @@ fn on_every_kind_of_end() {
     });
     count("thread", 10, &|| thread::spawn(store).join().unwrap());
     count("dropped raw coroutine", 10, &|| {
-        let suspended = Coroutine::<(), (), ()>::new(64 << 10, move |yielder, ()| {
+        let suspended = common::raw::<(), (), ()>(64 << 10, move |yielder, ()| {
             store();
             yielder.suspend(());
         });

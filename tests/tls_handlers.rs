@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use coro::inspect::{self, ExitTarget, exit_target};
-use coro::raw::{Coroutine, State};
+use coro::raw::State;
 use coro::tls;
 
 use common::{WORKERS, planned, quiet, runtime, watchdog};
@@ -96,7 +96,7 @@ fn everywhere((body, expected): Scenario) {
 }
 
 fn in_raw(body: impl FnOnce(Log) + 'static, log: Log) {
-    let coroutine = Coroutine::<(), (), ()>::new(256 << 10, move |_, ()| body(log));
+    let coroutine = common::raw::<(), (), ()>(256 << 10, move |_, ()| body(log));
     assert_eq!(coroutine.unwrap().resume(()), State::Done(()));
 }
 

@@ -1,4 +1,4 @@
-//! Values, captures and results of 64 KiB, on a stack of the default size, which is four times as
+//! Values, captures and results of 48 KiB, on a stack of the default size, which is 3.5 times as
 //! large. In a debug build each function that a value is passed on through has a copy of it in its
 //! frame, so there is room for two besides the caller's own, and a third one overflows: in a child
 //! process, because that is its end.
@@ -12,8 +12,8 @@ use coro::{go, tls};
 
 use common::Counter;
 
-const LIMIT: Duration = Duration::from_secs(60);
-const SIZE: usize = 64 << 10;
+const LIMIT: Duration = common::CHILDS_LIMIT;
+const SIZE: usize = 48 << 10;
 
 type Big = [u8; SIZE];
 

@@ -10,7 +10,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex};
 
 use coro::inspect::{ExitTarget, exit_target};
-use coro::raw::{Coroutine, State};
+use coro::raw::State;
 use coro::{JoinError, Runtime, tls};
 
 use common::{Counter, Gate, OnDrop, on_workers, watchdog};
@@ -433,7 +433,7 @@ fn tls_what_an_unloaded_operation_stores_is_cleaned_up() {
         }),
         ("heirlooms", |hook| {
             let source = hook.clone();
-            let mut heir = Coroutine::<(), (), _>::new(64 << 10, move |_, ()| {
+            let heir = common::raw::<(), (), _>(64 << 10, move |_, ()| {
                 tls::set_inheritable(1, Heir(Arc::new(source.value())));
                 tls::set_inheritable(2, Heir(Arc::new(source.value())));
                 let install: Action = Box::new(tls::inherit(|| ()));
@@ -481,8 +481,7 @@ fn tls_code_in_a_raw_coroutine_suspends_its_task() {
             let visitor = hook.clone();
             let task = runtime.go(move || {
                 tls::set("bystander", "of the task");
-                let raw =
-                    Coroutine::<(), (), ()>::new(64 << 10, move |_, ()| place.visit(&visitor));
+                let raw = common::raw::<(), (), ()>(64 << 10, move |_, ()| place.visit(&visitor));
                 assert_eq!(raw.unwrap().resume(()), State::Done(()));
                 assert_eq!(*tls::get::<&str>("bystander").unwrap(), "of the task");
             });

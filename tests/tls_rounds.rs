@@ -15,15 +15,15 @@ use std::sync::mpsc;
 use std::thread;
 
 use coro::inspect::{self, ExitTarget, exit_target};
-use coro::raw::{Coroutine, State};
+use coro::raw::State;
 use coro::{JoinError, Runtime, tls};
 
 use common::{Counter, is_planned, on_workers, planned, quiet, runtime, watchdog};
 
 const ROUNDS: usize = 1000;
 
-/// Frames of [`deep`], each of more than a hundred bytes.
-const DEPTH: usize = 200;
+/// Frames of [`deep`], each of more than a hundred bytes, and with AddressSanitizer of several hundred.
+const DEPTH: usize = if cfg!(coro_asan) { 100 } else { 200 };
 
 /// Runs `f` that many frames further down the stack.
 fn deep<R>(levels: usize, f: impl FnOnce() -> R) -> R {
@@ -183,10 +183,9 @@ fn tls_thousand_rounds_one_after_another_on_one_stack() {
     let mut records = HashSet::new();
     for done in 0..ROUNDS {
         let exits_inside = exits.clone();
-        let mut coroutine = Coroutine::new(256 << 10, move |_, ()| {
-            (inspect::record_address(), round(&exits_inside))
-        })
-        .unwrap();
+        let coroutine =
+            common::raw(256 << 10, move |_, ()| (inspect::record_address(), round(&exits_inside)))
+                .unwrap();
         let State::<(), _>::Done((record, new)) = coroutine.resume(()) else { unreachable!() };
         assert_eq!(exits.get(), done + 1, "cleanup is over when resume returns");
         records.insert(record);
@@ -329,7 +328,7 @@ fn tls_a_reused_stack_shows_nothing_of_a_dropped_raw_coroutine() {
     let (mut ids, mut reused, mut last) = (Vec::new(), 0, None);
     for turn in 0..500 {
         let exits_inside = exits.clone();
-        let mut coroutine = Coroutine::<(), _, ()>::new(64 << 10, move |yielder, ()| {
+        let coroutine = common::raw::<(), _, ()>(64 << 10, move |yielder, ()| {
             assert_nothing_there();
             leave_traces(&exits_inside);
             yielder.suspend((tls::id(), inspect::record_address()));
@@ -376,7 +375,7 @@ fn tls_ids_are_never_zero_and_never_given_twice() {
                     while next.fetch_add(1, Ordering::Relaxed) < EACH {
                         tls::unload();
                         ids.push(tls::id());
-                        let raw = Coroutine::<(), (), _>::new(16 << 10, |_, ()| tls::id());
+                        let raw = common::raw::<(), (), _>(16 << 10, |_, ()| tls::id());
                         let State::Done(id) = raw.unwrap().resume(()) else { unreachable!() };
                         ids.push(id);
                     }

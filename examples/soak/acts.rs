@@ -38,8 +38,8 @@ const ALL: &[(&str, Act)] = acts![
     storage::store,
     storage::hand_down,
     storage::thread,
-    storage::by_hand,
-    storage::unwind_by_hand,
+    storage::raw_coroutine,
+    storage::unwind_raw_coroutine,
     storage::nest,
 ];
 

@@ -6,12 +6,13 @@
 //! another coroutine, which then plays; so may a handler, in the middle of a cleanup, and the `Drop` of a
 //! value, in the middle of an unwinding. The calling thread has a store too, and is emptied by `unload`.
 //!
-//! One thing is left out: a raw coroutine that suspends itself in a destructor, in the middle of an
-//! unwinding, and is dropped there. It is leaked, and std goes on counting its panic, so the thread would
-//! be panicking for the rest of the run.
+//! A destructor that a coroutine's panic runs may suspend the coroutine too. Meanwhile nobody else is
+//! panicking, and afterwards the coroutine is, as before. One that is dropped there ends the process, so
+//! it is resumed until it has left the destructor.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -26,11 +27,8 @@ use goexit_fuzz::token::Captured;
 use goexit_fuzz::world;
 use libfuzzer_sys::fuzz_target;
 
-/// How often a coroutine that is dropped is unwound; one that has swallowed all of these is leaked.
-const UNWINDINGS: u8 = 16;
-
-/// So many stacks may be leaked in a process. After that no coroutine swallows anything.
-const LEAKS: u32 = 2000;
+/// How many unwindings a coroutine that is dropped may swallow; one more ends the process.
+const SWALLOWED: u8 = 15;
 
 /// The sizes of stacks. AddressSanitizer makes frames large, so the small classes are `region`'s.
 const SIZES: [usize; 4] = [128 << 10, 256 << 10, 512 << 10, 1 << 20];
@@ -44,10 +42,12 @@ struct Said {
     output: Cell<u32>,
     /// How many unwindings it still swallows.
     swallows: Cell<u8>,
-    /// Whether a panic was under way on the thread when it suspended itself.
-    in_a_panic: Cell<bool>,
-    /// Its function is over.
-    ended: Cell<bool>,
+    /// It is suspended in a destructor that its panic runs.
+    in_its_panic: Cell<bool>,
+    /// It is being dropped.
+    dropping: Cell<bool>,
+    /// While its function runs.
+    yielder: Cell<Option<NonNull<Yielder<u32, u32>>>>,
 }
 
 /// A coroutine that nobody is running.
@@ -56,8 +56,6 @@ struct Idle {
     owner: usize,
     said: Rc<Said>,
     started: bool,
-    /// Its stack, once it has started.
-    bounds: Rc<Cell<(usize, usize)>>,
 }
 
 enum Place {
@@ -68,9 +66,9 @@ enum Place {
 
 thread_local! {
     static PLACES: RefCell<[Place; 8]> = const { RefCell::new([const { Place::Empty }; 8]) };
+    /// Those that run, the innermost last.
+    static RUNNING: RefCell<Vec<Rc<Said>>> = const { RefCell::new(Vec::new()) };
 }
-
-static LEAKED: AtomicU32 = AtomicU32::new(0);
 
 fn swap(place: u8, with: Place) -> Place {
     PLACES.with_borrow_mut(|places| std::mem::replace(&mut places[usize::from(place)], with))
@@ -87,49 +85,39 @@ struct Function(Rc<Said>);
 
 impl Drop for Function {
     fn drop(&mut self) {
-        self.0.ended.set(true);
+        self.0.yielder.set(None);
         world::end_function();
     }
-}
-
-unsafe extern "C" {
-    /// Has LeakSanitizer take what lies here for alive, and all that it points to.
-    fn __lsan_register_root_region(start: *const u8, size: usize);
 }
 
 fn create(place: u8, swallows: u8) -> Idle {
     let owner = world::introduce();
     let said = Rc::new(Said::default());
-    if LEAKED.load(Ordering::Relaxed) < LEAKS {
-        said.swallows.set(swallows);
-    }
-    let bounds = Rc::new(Cell::new((0, 0)));
+    said.swallows.set(swallows.min(SWALLOWED));
     let captured = Captured::new(owner, if place == 7 { Mood::Plays(1) } else { Mood::Calm });
     let size = SIZES[usize::from(place) % SIZES.len()];
-    let raw = Coroutine::new(size, body(owner, Rc::clone(&said), Rc::clone(&bounds), captured));
+    // SAFETY: each is dropped at the end of its program.
+    let raw = unsafe { Coroutine::new(size, body(owner, Rc::clone(&said), captured)) };
     let raw = raw.expect("a stack for each place");
-    Idle { raw, owner, said, started: false, bounds }
+    Idle { raw, owner, said, started: false }
 }
 
 /// The function of a coroutine.
 fn body(
     owner: usize,
     said: Rc<Said>,
-    bounds: Rc<Cell<(usize, usize)>>,
     captured: Captured,
 ) -> impl FnOnce(&Yielder<u32, u32>, u32) -> u32 {
     move |yielder, input| {
         world::settle_in(owner);
         let _end = Function(Rc::clone(&said));
         let _captured = captured;
-        let stack = inspect::stack_bounds().expect("a coroutine has a stack");
-        bounds.set((stack.start, stack.end));
+        said.yielder.set(Some(NonNull::from(yielder)));
         assert_eq!(input, said.input.get());
         world::check();
         let suspend = || {
             loop {
                 said.output.set(fresh());
-                said.in_a_panic.set(thread::panicking());
                 let resumed = catch_unwind(AssertUnwindSafe(|| yielder.suspend(said.output.get())));
                 match resumed {
                     Ok(input) => return assert_eq!(input, said.input.get()),
@@ -144,12 +132,40 @@ fn body(
     }
 }
 
+/// Suspends the innermost coroutine, if it is in a destructor that its panic runs.
+fn suspend_in_a_panic() {
+    let running = RUNNING.with_borrow(|running| running.last().cloned());
+    let Some(said) = running.filter(|said| thread::panicking() && !said.dropping.get()) else {
+        return;
+    };
+    let Some(yielder) = said.yielder.get() else { return };
+    said.output.set(fresh());
+    said.in_its_panic.set(true);
+    // SAFETY: the function is running, and we are called by it.
+    let input = unsafe { yielder.as_ref() }.suspend(said.output.get());
+    said.in_its_panic.set(false);
+    assert_eq!(input, said.input.get());
+    assert!(thread::panicking(), "its panic is there again");
+}
+
+/// Runs `f`, in which the coroutine runs. Whether a panic is under way is the caller's own affair.
+fn running<R>(said: &Rc<Said>, f: impl FnOnce() -> R) -> R {
+    let before = thread::panicking();
+    RUNNING.with_borrow_mut(|running| running.push(Rc::clone(said)));
+    let outcome = catch_unwind(AssertUnwindSafe(f));
+    RUNNING.with_borrow_mut(|running| {
+        assert!(running.pop().is_some_and(|last| Rc::ptr_eq(&last, said)))
+    });
+    assert_eq!(thread::panicking(), before, "its panics are its own");
+    outcome.unwrap_or_else(|payload| resume_unwind(payload))
+}
+
 fn resume(idle: Idle) -> Idle {
-    let Idle { mut raw, owner, said, bounds, .. } = idle;
+    let Idle { raw, owner, said, .. } = idle;
     let was_done = raw.is_done();
     let input = fresh();
     said.input.set(input);
-    match catch_unwind(AssertUnwindSafe(|| raw.resume(input))) {
+    match catch_unwind(AssertUnwindSafe(|| running(&said, || raw.resume(input)))) {
         Ok(State::Yielded(output)) => {
             assert!(!was_done && !raw.is_done());
             assert_eq!(output, said.output.get());
@@ -169,31 +185,22 @@ fn resume(idle: Idle) -> Idle {
             world::close(owner);
         }
     }
-    Idle { raw, owner, said, started: true, bounds }
+    Idle { raw, owner, said, started: true }
 }
 
-fn drop_idle(idle: Idle) {
-    let Idle { raw, owner, said, started, bounds } = idle;
+fn drop_idle(mut idle: Idle) {
+    while idle.said.in_its_panic.get() {
+        idle = resume(idle);
+    }
+    let Idle { raw, owner, said, started } = idle;
     if raw.is_done() {
         return;
     }
-    let swallows = said.swallows.get();
-    let stubborn = swallows >= UNWINDINGS;
-    // Whose panic it is, is not always to be seen (it is suspended inside a `catch_unwind`).
-    let doubtful = thread::panicking() && (said.in_a_panic.get() || swallows > 0);
-    // A closure that never ran is dropped here, and what it has captured may panic.
-    attempt(|| drop(raw));
-    let leaked = started && !said.ended.get();
-    assert!(leaked == (started && stubborn) || (started && doubtful), "unwound, and exactly once");
-    if leaked {
-        LEAKED.fetch_add(1, Ordering::Relaxed);
-        let (start, end) = bounds.get();
-        // SAFETY: a stack that is leaked stays mapped and is nobody's any more.
-        unsafe { __lsan_register_root_region(start as *const u8, end - start) };
-        world::leak(owner);
-    } else {
-        world::close(owner);
-    }
+    said.dropping.set(true);
+    // A function that never ran is dropped here, and what it has captured may panic.
+    attempt(|| running(&said, || drop(raw)));
+    assert!(!started || said.yielder.get().is_none(), "it is unwound to its end");
+    world::close(owner);
 }
 
 /// Takes a step with the coroutine in a place. Meanwhile the place is `Running`, so that whatever plays in
@@ -214,13 +221,12 @@ fn act(op: Op) {
 
 fn init() {
     harness::init();
-    play::set_host(Host { suspend: || (), act });
+    play::set_host(Host { suspend: suspend_in_a_panic, act });
 }
 
 fuzz_target!(init: init(), |program: Program| {
     let _input = Input::begin();
     let stacks = inspect::metrics().stacks_in_use;
-    let leaked = LEAKED.load(Ordering::Relaxed);
     world::begin(&program, true);
     while world::goes_on() {
         Player::new(&|| ()).all(|| ());
@@ -231,6 +237,6 @@ fuzz_target!(init: init(), |program: Program| {
     while play::unkeep() {}
     play::unload();
     world::end();
-    let leaked = u64::from(LEAKED.load(Ordering::Relaxed) - leaked);
-    assert_eq!(inspect::metrics().stacks_in_use, stacks + leaked, "each stack goes back");
+    assert!(!thread::panicking());
+    assert_eq!(inspect::metrics().stacks_in_use, stacks, "each stack goes back");
 });

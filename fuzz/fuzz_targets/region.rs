@@ -2,7 +2,7 @@
 //! The arithmetic from an address to its stack, through the public functions alone.
 //!
 //! At the start, before any other stack, one raw coroutine of each class is made. By the picture in the
-//! crate each stands at the very beginning of its class's span, so thirteen of them must agree on where
+//! crate each stands at the very beginning of its class's span, so eleven of them must agree on where
 //! the region begins:
 //!
 //! ```text
@@ -24,10 +24,12 @@ use goexit_fuzz::harness::{self, Input};
 use goexit_fuzz::ids;
 use libfuzzer_sys::fuzz_target;
 
-const CLASSES: usize = 13;
-const SMALLEST: usize = 16 << 10;
+const CLASSES: usize = 11;
+const SMALLEST: usize = 128 << 10;
 const LARGEST: usize = 64 << 20;
-const LARGEST_GUARD: usize = 16 << 10;
+const GUARD: usize = 80 << 10;
+/// Bytes of a slot that are no coroutine's: the guard, and what is reserved at the top.
+const TAKEN: usize = GUARD + (8 << 10);
 const COLOURS: usize = 16;
 const COLOUR_STEP: usize = 192;
 
@@ -60,7 +62,7 @@ enum Step {
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum Size {
     Bytes(usize),
-    /// That of a class, give or take a few bytes.
+    /// What a class has for its coroutines, give or take a few bytes.
     About(u8, i8),
 }
 
@@ -69,7 +71,7 @@ impl Size {
         match self {
             Size::Bytes(bytes) => bytes,
             Size::About(class, more) => {
-                (SMALLEST << (usize::from(class) % CLASSES)).wrapping_add_signed(more.into())
+                (slot_size(usize::from(class) % CLASSES) - TAKEN).wrapping_add_signed(more.into())
             }
         }
     }
@@ -103,12 +105,13 @@ struct Live {
 
 impl Live {
     fn new(size: usize) -> io::Result<Live> {
-        let mut raw = Coroutine::new(size, |yielder, ()| yielder.suspend(look_around()))?;
+        // SAFETY: each is run to its end, by the thread that has made it.
+        let raw = unsafe { Coroutine::new(size, |yielder, ()| yielder.suspend(look_around())) }?;
         let State::Yielded(found) = raw.resume(()) else { unreachable!("it suspends first") };
         Ok(Live { raw, found })
     }
 
-    fn finish(mut self) {
+    fn finish(self) {
         assert_eq!(self.raw.resume(()), State::Done(()));
     }
 }
@@ -135,31 +138,30 @@ fn slot_size(class: usize) -> usize {
     SMALLEST << class
 }
 
-fn guard_size(class: usize) -> usize {
-    LARGEST_GUARD.min(slot_size(class) / 4)
-}
-
 /// The class that a stack of this size should have; `None` if it should be refused.
 fn class_of(size: usize) -> Option<usize> {
     (1..=LARGEST).contains(&size).then(|| {
-        (0..CLASSES).find(|class| slot_size(*class) >= size).expect("the largest has that much")
+        (0..CLASSES)
+            .find(|class| slot_size(*class) >= size + TAKEN)
+            .expect("the largest has that much")
     })
 }
 
 impl Model {
     /// The first stacks of all classes.
     fn new() -> Model {
-        let first: Vec<Live> =
-            (0..CLASSES).map(|class| Live::new(slot_size(class)).expect("a stack")).collect();
+        let first: Vec<Live> = (0..CLASSES)
+            .map(|class| Live::new(LARGEST.min(slot_size(class) - TAKEN)).expect("a stack"))
+            .collect();
         let reserved = usize::try_from(inspect::metrics().stacks_reserved_bytes).expect("64 bits");
-        assert_eq!(reserved % CLASSES, 0, "thirteen spans");
+        assert_eq!(reserved % CLASSES, 0, "eleven spans");
         let span = reserved / CLASSES;
-        let start = |class: usize| first[class].found.limit - guard_size(class);
+        let start = |class: usize| first[class].found.limit - GUARD;
         let base = start(0);
         let record_size = first[0].found.ceiling - first[0].found.record;
         let model = Model { base, span, record_size, last: Mutex::default() };
         for (class, live) in first.into_iter().enumerate() {
-            assert_eq!(start_of(base, span, class, 0), live.found.limit - guard_size(class));
+            assert_eq!(start_of(base, span, class, 0), live.found.limit - GUARD);
             model.meet(live.found, class);
             live.finish();
         }
@@ -179,11 +181,15 @@ impl Model {
         let (slot_class, start) = self.slot_of(found.frame).expect("a stack is in the region");
         assert_eq!(slot_class, class, "{found:x?}");
         let colour = start / slot_size(class) % COLOURS * COLOUR_STEP;
-        assert_eq!(found.limit, start + guard_size(class), "{found:x?}");
+        assert_eq!(found.limit, start + GUARD, "{found:x?}");
         assert_eq!(found.ceiling, start + slot_size(class) - colour, "{found:x?}");
         assert_eq!(found.ceiling - found.record, self.record_size, "{found:x?}");
         assert!(found.record.is_multiple_of(64), "{found:x?}");
         assert!((found.limit..found.record).contains(&found.frame), "{found:x?}");
+        for closed in [start, start + GUARD / 2, found.limit - 1] {
+            assert!(!is_readable(closed), "{closed:x} of the guard, {found:x?}");
+        }
+        assert!(is_readable(found.limit), "{found:x?}");
         self.last.lock().expect("no panic").insert(start, found.id);
         for address in [start, found.limit, found.frame, found.record, found.ceiling - 1] {
             assert_eq!(inspect::id_at(address), Some(found.id), "{address:x}, {found:x?}");
@@ -199,8 +205,25 @@ impl Model {
     }
 }
 
+/// Asks the kernel, without a fault, whether a byte can be read.
+fn is_readable(address: usize) -> bool {
+    static PIPE: OnceLock<[libc::c_int; 2]> = OnceLock::new();
+    let [reader, writer] = *PIPE.get_or_init(|| {
+        let mut ends = [0; 2];
+        // SAFETY: a live local of the right type.
+        assert_eq!(unsafe { libc::pipe(ends.as_mut_ptr()) }, 0);
+        ends
+    });
+    let mut byte = 0_u8;
+    // SAFETY: the kernel checks the address itself; the byte is a live local.
+    unsafe {
+        libc::write(writer, address as *const _, 1) == 1
+            && libc::read(reader, (&raw mut byte).cast(), 1) == 1
+    }
+}
+
 fn start_of(base: usize, span: usize, class: usize, slot: usize) -> usize {
-    base.wrapping_add(class.wrapping_mul(span)).wrapping_add(slot << class << 14)
+    base.wrapping_add(class.wrapping_mul(span)).wrapping_add(slot << class << 17)
 }
 
 /// Checks that a size is refused if it should be; gives what was made, and its class.

@@ -13,9 +13,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread::panicking;
 use std::time::Duration;
 
-use coro::raw::{Coroutine, State, Yielder};
+use coro::raw::{self, Coroutine, State, Yielder};
 use coro::{Handle, JoinError, JoinHandle, JoinSet, Runtime, ScopedJoinHandle, inspect, tls};
 use goexit_fuzz::harness::{self, Input};
 use goexit_fuzz::planned::{self, Planned};
@@ -224,7 +225,12 @@ fn play_one(shared: &Arc<Shared>, step: &Step, late: &mut Vec<Late>) {
         Step::Set(bodies, end) => join_set(tally, bodies, *end),
         Step::Timeout(micros, steps) => {
             let limit = Duration::from_micros(*micros);
-            let _: Result<(), coro::Elapsed> = coro::timeout(limit, || play(shared, steps));
+            let before = panicking();
+            let _: Result<(), coro::Elapsed> = coro::timeout(limit, || {
+                assert!(!panicking(), "a timeout sets aside the panic that it is called in");
+                play(shared, steps);
+            });
+            assert_eq!(panicking(), before);
         }
         Step::Catch(steps) => drop(catch_unwind(AssertUnwindSafe(|| play(shared, steps)))),
         Step::Blocking(panics) => {
@@ -236,7 +242,9 @@ fn play_one(shared: &Arc<Shared>, step: &Step, late: &mut Vec<Late>) {
                 }
             });
         }
-        Step::Raw(steps, resumed) => by_hand(shared, steps, *resumed),
+        Step::Raw(steps, resumed) => raw_coroutine(shared, steps, *resumed),
+        Step::Shield(steps) => coro::shield(|| play(shared, steps)),
+        Step::Unwind(steps) => unwind(shared, steps),
         Step::CancelSelf => {
             if let Some(me) = coro::current() {
                 shared.note_cancel();
@@ -360,7 +368,7 @@ fn join_set(tally: &Arc<Tally>, bodies: &[Body], end: SetEnd) {
     }
     assert_eq!(set.len(), bodies.len());
     if cancelled {
-        set.abort_all();
+        set.cancel_all();
     }
     owed.into_iter().for_each(Owed::settle);
     let check = |outcome: Result<Outcome, JoinError>| match outcome {
@@ -389,21 +397,46 @@ fn join_set(tally: &Arc<Tally>, bodies: &[Body], end: SetEnd) {
     }
 }
 
-fn by_hand(shared: &Arc<Shared>, steps: &[Step], resumed: bool) {
+/// In the middle of a panic. What the steps panic with goes no further than the destructor.
+fn unwind(shared: &Arc<Shared>, steps: &[Step]) {
+    struct Plays<'a>(&'a Arc<Shared>, &'a [Step]);
+    impl Drop for Plays<'_> {
+        fn drop(&mut self) {
+            assert!(panicking());
+            let outcome = catch_unwind(AssertUnwindSafe(|| play(self.0, self.1)));
+            assert!(panicking(), "its own panic is there again");
+            if let Err(payload) = outcome {
+                assert!(is_ours(&*payload), "nothing is interrupted in the middle of a panic");
+            }
+        }
+    }
+    let before = panicking();
+    let caught = catch_unwind(AssertUnwindSafe(|| {
+        let _plays = Plays(shared, steps);
+        planned::panic_here();
+    }));
+    assert_eq!(panicking(), before);
+    assert!(caught.is_err_and(|payload| payload.is::<Planned>()), "it is this panic's payload");
+}
+
+fn raw_coroutine(shared: &Arc<Shared>, steps: &[Step], resumed: bool) {
     let (inside, steps) = (Arc::clone(shared), steps.to_vec());
     let counted = Counted::new(&shared.tally);
     let body = move |yielder: &Yielder<(), ()>, ()| {
         let counted = counted;
-        tls::set("by hand", Counted::new(&inside.tally));
+        assert!(!panicking(), "the panic of its resumer is not its own");
+        tls::set("raw", Counted::new(&inside.tally));
         play(&inside, &steps);
         yielder.suspend(());
         assert!(counted.alive);
     };
-    let mut raw = Coroutine::new(256 << 10, body).expect("a stack");
-    assert_eq!(raw.resume(()), State::Yielded(()));
-    if resumed {
-        assert_eq!(raw.resume(()), State::Done(()));
-    }
+    let resumes = |raw: &Coroutine<(), (), ()>| {
+        assert_eq!(raw.resume(()), State::Yielded(()));
+        if resumed {
+            assert_eq!(raw.resume(()), State::Done(()));
+        }
+    };
+    raw::with(256 << 10, body, resumes).expect("a stack");
 }
 
 /// A runtime with so many workers, which stays.

@@ -46,6 +46,10 @@ pub enum Step {
     Catch(Vec<Step>),
     /// Blocks a thread of the pool. The call may panic.
     Blocking(bool),
+    /// Plays steps in a shield.
+    Shield(Vec<Step>),
+    /// Panics, and plays steps in a destructor that the panic runs.
+    Unwind(Vec<Step>),
     /// Plays steps in a raw coroutine, which suspends itself once, and then is resumed or dropped.
     Raw(Vec<Step>, bool),
     /// Cancels itself.
@@ -159,7 +163,8 @@ impl Reader<'_, '_> {
             18 => Step::Raw(self.steps(few, depth + 1), with & 1 == 0),
             19 => Step::CancelSelf,
             20 => Step::UnparkSelf,
-            _ => Step::Yield,
+            _ if with & 1 == 0 => Step::Shield(self.steps(few + 1, depth + 1)),
+            _ => Step::Unwind(self.steps(few + 1, depth + 1)),
         })
     }
 }
@@ -215,7 +220,9 @@ fn passes(steps: &[Step]) -> usize {
         Step::Scope(_, _, steps)
         | Step::Timeout(_, steps)
         | Step::Catch(steps)
-        | Step::Raw(steps, _) => passes(steps),
+        | Step::Raw(steps, _)
+        | Step::Shield(steps)
+        | Step::Unwind(steps) => passes(steps),
         _ => 0,
     });
     each.sum()

@@ -50,7 +50,6 @@ struct Owner {
     /// An address on its stack; 0 for the thread.
     place: usize,
     depth: u32,
-    leaked: bool,
     /// Of a task: it ends a moment before whoever joins it says so.
     task: Option<Handle>,
 }
@@ -130,12 +129,12 @@ pub fn begin(program: &Program, exact: bool) {
     settle_in(thread);
 }
 
-/// Ends the world: nothing may be left but what lives on a leaked stack.
+/// Ends the world: nothing may be left.
 pub fn end() {
     let world = WORLD.lock().unwrap_or_else(PoisonError::into_inner).take().expect("begun");
     for (number, token) in world.tokens.iter().enumerate() {
         let kind = token.kind;
-        assert!(!token.alive || world.owners[token.owner].leaked, "{kind:?} {number} was leaked");
+        assert!(!token.alive, "{kind:?} {number} was leaked");
     }
 }
 
@@ -157,8 +156,7 @@ pub fn is_exact() -> bool {
 /// A new owner, which has not begun.
 pub fn introduce() -> usize {
     let mut world = world();
-    let owner =
-        Owner { store: Store::default(), id: None, place: 0, depth: 0, leaked: false, task: None };
+    let owner = Owner { store: Store::default(), id: None, place: 0, depth: 0, task: None };
     world.owners.push(owner);
     world.owners.len() - 1
 }
@@ -203,13 +201,6 @@ pub fn end_function() {
 pub fn close(owner: usize) {
     let mut world = world();
     world.close(owner);
-    world.records.retain(|_, other| *other != owner);
-}
-
-/// The owner will never end, and what it has stays for ever.
-pub fn leak(owner: usize) {
-    let mut world = world();
-    world.owners[owner].leaked = true;
     world.records.retain(|_, other| *other != owner);
 }
 

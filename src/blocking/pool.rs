@@ -6,16 +6,17 @@
 //! so that no call ever waits for nobody: threads are started, calls queued and threads ended under one
 //! lock, and a thread ends only when the queue is empty.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::task::Waker;
-use std::thread;
 use std::time::Duration;
 
-use crate::environment::count;
-use crate::report;
-use crate::task::{end_forked, is_forked};
+use crate::base::env::count;
+use crate::base::report;
+use crate::fork;
+use crate::thread;
 
 /// How long a thread waits for another call before it ends.
 const IDLE: Duration = Duration::from_secs(1);
@@ -26,29 +27,29 @@ pub(super) const KNOBS: &str =
     "see ulimit -u, ulimit -v, pids.max of the cgroup and kernel.threads-max";
 
 /// A call on its way.
-pub(super) struct Call {
+pub(super) struct BlockingCall {
     pub(super) run: unsafe fn(*const ()),
-    pub(super) errand: *const (),
+    pub(super) job: *const (),
     /// Is woken when it has run.
     pub(super) caller: Waker,
 }
 
-// SAFETY: B1, what the errand consists of is `Send`.
-unsafe impl Send for Call {}
+// SAFETY: B1, what the job consists of is `Send`.
+unsafe impl Send for BlockingCall {}
 
-impl Call {
+impl BlockingCall {
     fn run(self) {
         // SAFETY: B1.
-        unsafe { (self.run)(self.errand) };
-        if is_forked() {
-            end_forked("a blocking call");
+        unsafe { (self.run)(self.job) };
+        if fork::is_child() {
+            fork::end("a blocking call");
         }
         self.caller.wake();
     }
 }
 
 struct Pool {
-    queue: VecDeque<Call>,
+    queue: VecDeque<BlockingCall>,
     threads: usize,
     /// Threads that wait for a call, or have been called or started and have taken none yet.
     free: usize,
@@ -73,7 +74,7 @@ fn lock() -> MutexGuard<'static, Pool> {
 /// # Panics
 ///
 /// When `BLOCKING_MAX_THREADS` is nonsense.
-pub(super) fn submit(call: Call) -> io::Result<()> {
+pub(super) fn submit(call: BlockingCall) -> io::Result<()> {
     let limit = limit();
     let mut pool = lock();
     let mut refused = None;
@@ -97,7 +98,7 @@ impl Pool {
     /// The thread has its first look at the queue when the caller has let go of the lock.
     fn start_thread(&mut self) -> io::Result<()> {
         let name = format!("blocking-{}", self.started + 1);
-        thread::Builder::new().name(name).spawn(serve)?;
+        thread::spawn(&name, serve)?;
         self.started += 1;
         self.threads += 1;
         self.free += 1;
@@ -105,8 +106,18 @@ impl Pool {
     }
 }
 
+thread_local! {
+    static SERVES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread is one of those that blocking calls run on.
+pub(crate) fn is_here() -> bool {
+    SERVES.get()
+}
+
 /// What each of the threads does.
 fn serve() {
+    SERVES.set(true);
     let mut pool = lock();
     loop {
         pool.free -= 1;
@@ -130,7 +141,7 @@ fn serve() {
 fn report_refusal(error: &io::Error, threads: usize) {
     static REPORT: Once = Once::new();
     REPORT.call_once(|| {
-        report::tell(format_args!(
+        report::line(format_args!(
             "coro: no further thread for blocking calls: {error}; they wait for one of {threads}; \
              {KNOBS}"
         ));

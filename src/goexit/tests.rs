@@ -13,8 +13,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::coro_trampoline;
-use crate::coroutine::raw::{Coroutine, State};
-use crate::id::Id;
+use crate::base::id::Id;
+use crate::coroutine::raw::{self, State};
 use crate::record::{self, Phase, Record};
 use crate::{inspect, tls};
 
@@ -73,7 +73,7 @@ fn the_trampoline_keeps_callee_saved_registers_at_both_ends() {
     unsafe extern "C" fn stores(record: *mut ()) {
         // SAFETY: the record that the test passes.
         let record = unsafe { &*record.cast::<Record>() };
-        record.arm();
+        record.hijack();
         record.locals().at_exit(|| {
             CLEANED.fetch_add(1, Ordering::Relaxed);
         });
@@ -125,13 +125,13 @@ fn an_overwritten_return_address_ends_the_process() {
     ];
     if let Ok(wanted) = env::var(CHILD) {
         let (_, body) = cases.into_iter().find(|(case, _)| *case == wanted).expect("a case");
-        let mut coroutine = Coroutine::<(), (), ()>::new(64 << 10, move |_, ()| {
+        let body = move |_: &raw::Yielder<(), ()>, ()| {
             body();
             // Not to return: that is what the crate should have prevented.
             process::exit(3);
-        })
-        .unwrap();
-        assert_eq!(coroutine.resume(()), State::Done(()));
+        };
+        let state = raw::with(64 << 10, body, |coroutine| coroutine.resume(())).unwrap();
+        assert_eq!(state, State::Done(()));
     }
     for (case, _) in cases {
         let output = Command::new(env::current_exe().unwrap())

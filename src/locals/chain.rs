@@ -10,7 +10,7 @@
 //!              registered last          registered first
 //! ```
 //!
-//! The invariant is **L7** of the parent module: a handler is owned by one [`Blank`], by one chain,
+//! The invariant is **L7** of the parent module: a handler is owned by one [`HandlerSlot`], by one chain,
 //! or by one [`AtExit`], and is consumed once.
 
 use std::cell::Cell;
@@ -33,44 +33,44 @@ enum Fate {
 }
 
 #[repr(C)]
-struct Block<F> {
+struct HandlerBlock<F> {
     handler: Handler,
     closure: F,
 }
 
-impl<F: FnOnce()> Block<F> {
+impl<F: FnOnce()> HandlerBlock<F> {
     /// # Safety
     ///
-    /// `handler` heads a `Block<F>` that the caller owns and never looks at again (L7).
+    /// `handler` heads a `HandlerBlock<F>` that the caller owns and never looks at again (L7).
     unsafe fn consume(handler: NonNull<Handler>, fate: Fate) {
-        let block = handler.cast::<Block<F>>().as_ptr();
+        let block = handler.cast::<HandlerBlock<F>>().as_ptr();
         match fate {
             Fate::Run => {
                 // SAFETY: L7, the block is ours, and the closure is there.
                 let closure = unsafe { (&raw const (*block).closure).read() };
                 // The block is freed before the closure runs: it may run for as long as it likes.
-                // SAFETY: L7, the box that `Blank::filled` leaked; what is left in it needs no drop.
-                drop(unsafe { Box::from_raw(block.cast::<MaybeUninit<Block<F>>>()) });
+                // SAFETY: L7, the box that `HandlerSlot::filled` leaked; what is left in it needs no drop.
+                drop(unsafe { Box::from_raw(block.cast::<MaybeUninit<HandlerBlock<F>>>()) });
                 closure();
             }
-            // SAFETY: L7, the box that `Blank::filled` leaked, with the type it had there.
+            // SAFETY: L7, the box that `HandlerSlot::filled` leaked, with the type it had there.
             Fate::Drop => drop(unsafe { Box::from_raw(block) }),
         }
     }
 }
 
 /// A new block, whose closure is to be written. Dropped, it is freed.
-pub(crate) struct Blank<F>(Box<MaybeUninit<Block<F>>>);
+pub(crate) struct HandlerSlot<F>(Box<MaybeUninit<HandlerBlock<F>>>);
 
-impl<F: FnOnce() + 'static> Blank<F> {
+impl<F: FnOnce() + 'static> HandlerSlot<F> {
     #[inline]
-    pub(crate) fn new() -> Blank<F> {
-        let consume = Block::<F>::consume;
+    pub(crate) fn new() -> HandlerSlot<F> {
+        let consume = HandlerBlock::<F>::consume;
         let handler = Handler { next: Cell::new(None), round: Cell::new(0), consume };
-        let mut block = Box::<Block<F>>::new_uninit();
+        let mut block = Box::<HandlerBlock<F>>::new_uninit();
         // SAFETY: L7, the block is new and ours.
         unsafe { (&raw mut (*block.as_mut_ptr()).handler).write(handler) };
-        Blank(block)
+        HandlerSlot(block)
     }
 
     /// Where the closure belongs.

@@ -29,7 +29,7 @@ use std::mem;
 
 use super::Locals;
 use super::chain::AtExit;
-use super::quiet::Quiet;
+use crate::unwind::PanicSink;
 
 /// The last round in which storing is allowed.
 pub(super) const ROUNDS: u8 = 16;
@@ -59,15 +59,15 @@ impl Locals {
     /// Runs every handler and drops every value, on the stack that stored them. Panics are caught;
     /// the panic hook has reported them.
     pub(crate) fn cleanup(&self) {
-        let mut quiet = Quiet::default();
+        let mut sink = PanicSink::default();
         loop {
             if let Some(handler) = self.chain.pop() {
                 self.round.set(handler.round() + 1);
-                quiet.run(|| handler.run());
+                sink.run(|| handler.run());
             } else if let Some(value) = self.order.newest() {
                 self.round.set(value.header().round.get() + 1);
                 drop(self.detach(&value));
-                quiet.run(|| drop(value));
+                sink.run(|| drop(value));
             } else {
                 break;
             }
@@ -80,26 +80,26 @@ impl Locals {
 
     /// Drops all values, newest first, and keeps the handlers. What a `Drop` stores meanwhile stays.
     pub(crate) fn reset(&self) {
-        self.reset_with(&mut Quiet::default());
+        self.reset_with(&mut PanicSink::default());
     }
 
-    fn reset_with(&self, quiet: &mut Quiet) {
+    fn reset_with(&self, sink: &mut PanicSink) {
         self.order.rewind();
         while let Some(value) = self.order.under_cursor() {
             drop(self.detach(&value));
-            quiet.run(|| drop(value));
+            sink.run(|| drop(value));
         }
     }
 
     /// Drops all handlers without running them, then all values, each newest first. What is stored
     /// or registered meanwhile stays.
     pub(crate) fn unload_contents(&self) {
-        let mut quiet = Quiet::default();
+        let mut sink = PanicSink::default();
         let handlers = self.chain.take();
         while let Some(handler) = handlers.pop() {
-            quiet.run(|| drop(handler));
+            sink.run(|| drop(handler));
         }
-        self.reset_with(&mut quiet);
+        self.reset_with(&mut sink);
         // Nobody will clean up after us if nothing is left.
         self.table.release();
     }

@@ -35,13 +35,13 @@
 //!
 //! In a debug build each function and each closure that a value is passed on through has a copy of it in
 //! its frame, and a coroutine's stack is small. So the public function itself writes what is to be
-//! stored straight to its new block, and passes that on: a [`Block`], or a [`Blank`] for a handler. A
+//! stored straight to its new block, and passes that on: a [`Block`], or a [`HandlerSlot`] for a handler. A
 //! value that replaces another in its place is passed by reference.
 //!
 //! # Invariants
 //!
 //! - **L1** (life) A node's value lives while its count is above zero, its block and its name live
-//!   while the count is above zero or a `Keeper` of it exists. Each `Ref` and `Held` owns a count, and
+//!   while the count is above zero or a `WeakNode` of it exists. Each `Ref` and `Held` owns a count, and
 //!   the order list owns one for each node in it. Nothing else owns any. A new block is its `Block`'s
 //!   alone, and has no value until it is `filled`.
 //! - **L2** (places) `home` says where a node is. Unless it is `Nowhere`, the node is in the order
@@ -56,16 +56,15 @@
 //!   runs but what we call, so counts and links are plain cells.
 //! - **L6** (no borrow) Foreign code, and that includes the global allocator, is called while no
 //!   reference into the small array or the table is held. What was read before is read again.
-//! - **L7** (handlers) A handler's block is owned by the one `Blank` that it is made in, by the one
+//! - **L7** (handlers) A handler's block is owned by the one `HandlerSlot` that it is made in, by the one
 //!   chain that it is linked in, or by the one `AtExit` in between and afterwards, and is consumed once.
 
-mod bequest;
 mod chain;
 mod exit;
+mod inherited;
 mod name;
 mod node;
 mod order;
-mod quiet;
 mod shadow;
 mod table;
 #[cfg(test)]
@@ -73,13 +72,12 @@ mod tests;
 
 use std::cell::Cell;
 
-pub(crate) use chain::Blank;
 use chain::Chain;
+pub(crate) use chain::HandlerSlot;
 pub(crate) use name::{Fixed, Keyed, Name};
 pub(crate) use node::{Block, Held, Kind, Unstored};
 use node::{Home, Link, Ref};
 use order::Order;
-pub(crate) use quiet::{Interruption, Quiet, quietly, swallow};
 pub(crate) use shadow::{Removed, Shadow};
 use table::Table;
 
@@ -152,6 +150,16 @@ impl Locals {
     #[inline]
     pub(crate) fn get<N: Name, V: 'static>(&self, name: &N) -> Option<Held<V>> {
         self.find(name, &mut None)?.typed()
+    }
+
+    /// As [`get`](Locals::get), but a value that is no `V` is an error: the name of its type.
+    pub(crate) fn try_get<N: Name, V: 'static>(
+        &self,
+        name: &N,
+    ) -> Result<Option<Held<V>>, &'static str> {
+        let Some(node) = self.find(name, &mut None) else { return Ok(None) };
+        let type_name = node.type_name();
+        node.typed().map(Some).ok_or(type_name)
     }
 
     /// As [`get`](Locals::get). The tag of an address says all, so what is in the small array is found

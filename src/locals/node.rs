@@ -1,14 +1,14 @@
 //! One stored value: a counted block that holds the value and its name.
 //!
 //! ```text
-//!   NonNull<Header> --> +---------------------------------------+ <-- Held<V>, Data<V>
-//!                       | Header   count, home, round, vtable,  |
-//!                       |          order links, table link      |
-//!                       +---------------------------------------+
-//!                       | value: V                              |  found knowing V alone
-//!                       +---------------------------------------+
-//!                       | name: N                               |  found by `vtable.name_offset`
-//!                       +---------------------------------------+
+//!   NonNull<NodeHeader> --> +-------------------------------------------+ <-- Held<V>, Data<V>
+//!                           | NodeHeader   count, home, round, vtable,  |
+//!                           |              order links, table link      |
+//!                           +-------------------------------------------+
+//!                           | value: V                                  |  found knowing V alone
+//!                           +-------------------------------------------+
+//!                           | name: N                                   |  found by `vtable.name_offset`
+//!                           +-------------------------------------------+
 //! ```
 //!
 //! The value comes first so that its place depends on `V` and on nothing else: a [`Held`] derefs
@@ -19,22 +19,22 @@
 //!
 //! There are two counts, as an `Rc` has: one for the value, and one for the block with the name. A
 //! scope needs the name of its value at the end, but must not keep the value from being dropped or
-//! taken meanwhile; it has a [`Keeper`].
+//! taken meanwhile; it has a [`WeakNode`].
 //!
 //! The invariants are those of the parent module.
 
-use std::any::TypeId;
+use std::any::{self, TypeId};
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, offset_of};
 use std::ptr::{self, NonNull};
 
-use super::bequest::Bequest;
+use super::inherited::InheritedValue;
 use super::name::Name;
-use super::quiet::quietly;
+use crate::unwind::catch_and_report;
 
 /// A pointer from one node to another.
-pub(super) type Link = Option<NonNull<Header>>;
+pub(super) type Link = Option<NonNull<NodeHeader>>;
 
 /// Where a node can be looked up. Every node that is not `Nowhere` is in the order list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,15 +58,15 @@ impl Home {
 }
 
 /// The part of a node that does not depend on its types.
-pub(super) struct Header {
+pub(super) struct NodeHeader {
     /// How many own the value (L1).
     count: Cell<u32>,
-    /// How many own the block: all owners of the value together are one, a `Keeper` is another.
+    /// How many own the block: all owners of the value together are one, a `WeakNode` is another.
     blocks: Cell<u8>,
     /// The round of cleanup in which the value was stored; 0 before cleanup.
     pub(super) round: Cell<u8>,
     pub(super) home: Cell<Home>,
-    pub(super) vtable: Cell<&'static VTable>,
+    pub(super) vtable: Cell<&'static NodeVTable>,
     /// The neighbours in the order list.
     pub(super) newer: Cell<Link>,
     pub(super) older: Cell<Link>,
@@ -76,7 +76,7 @@ pub(super) struct Header {
     pub(super) next: Cell<Link>,
 }
 
-impl Header {
+impl NodeHeader {
     /// Whether the value is a `V`.
     #[inline(always)]
     fn holds<V: 'static>(&self) -> bool {
@@ -84,28 +84,30 @@ impl Header {
     }
 }
 
-const _: () = assert!(size_of::<Header>() == 48, "a small value and its key fit a cache line");
+const _: () = assert!(size_of::<NodeHeader>() == 48, "a small value and its key fit a cache line");
 
 /// Clones the name and the value of a node for another coroutine.
-pub(super) type Bequeath = fn(&Ref) -> Box<dyn Bequest>;
+pub(super) type Inherit = fn(&Ref) -> Box<dyn InheritedValue>;
 
 /// What is known of a node's types at run time.
-pub(super) struct VTable {
+pub(super) struct NodeVTable {
     pub(super) name: TypeId,
     value: TypeId,
+    /// The name of the value's type, for messages.
+    type_name: fn() -> &'static str,
     name_offset: usize,
     /// Drops the value, and lets go of the block.
-    free: unsafe fn(NonNull<Header>),
+    free: unsafe fn(NonNull<NodeHeader>),
     /// Lets go of the block: the last one drops the name and frees it.
-    release: unsafe fn(NonNull<Header>),
+    release: unsafe fn(NonNull<NodeHeader>),
     /// `None` where the value is not inheritable.
-    pub(super) bequeath: Option<Bequeath>,
+    pub(super) inherit: Option<Inherit>,
 }
 
 /// The start of every node that holds a `V`.
 #[repr(C)]
 struct Head<V> {
-    header: Header,
+    header: NodeHeader,
     /// Dropped, or moved out, when the count comes down to zero.
     value: ManuallyDrop<V>,
 }
@@ -118,21 +120,22 @@ pub(super) struct Node<N, V> {
 }
 
 impl<N: 'static, V: 'static> Node<N, V> {
-    pub(super) const fn vtable(bequeath: Option<Bequeath>) -> VTable {
-        VTable {
+    pub(super) const fn vtable(inherit: Option<Inherit>) -> NodeVTable {
+        NodeVTable {
             name: TypeId::of::<N>(),
             value: TypeId::of::<V>(),
+            type_name: any::type_name::<V>,
             name_offset: offset_of!(Self, name),
             free: Self::free,
             release: Self::release,
-            bequeath,
+            inherit,
         }
     }
 
     /// # Safety
     ///
     /// The last owner of a `Node<N, V>`'s value calls this, and never looks at it again.
-    unsafe fn free(node: NonNull<Header>) {
+    unsafe fn free(node: NonNull<NodeHeader>) {
         // Also if the value's `Drop` panics. Not before it has ended, in which time anything may
         // happen, such as the end of a scope that keeps the name.
         let _block = Block::<N, V>(node, PhantomData);
@@ -143,7 +146,7 @@ impl<N: 'static, V: 'static> Node<N, V> {
     /// # Safety
     ///
     /// An owner of a `Node<N, V>`'s block calls this, and never looks at it again.
-    unsafe fn release(node: NonNull<Header>) {
+    unsafe fn release(node: NonNull<NodeHeader>) {
         drop(Block::<N, V>(node, PhantomData));
     }
 }
@@ -151,7 +154,7 @@ impl<N: 'static, V: 'static> Node<N, V> {
 /// Whether a value is inheritable.
 pub(crate) struct Kind<N, V> {
     /// That of its node (L3).
-    pub(super) vtable: &'static VTable,
+    pub(super) vtable: &'static NodeVTable,
     pub(super) types: PhantomData<Node<N, V>>,
 }
 
@@ -171,13 +174,13 @@ impl<N, V> Clone for Kind<N, V> {
 impl<N, V> Copy for Kind<N, V> {}
 
 /// Ownership of a block and the name in it.
-pub(crate) struct Block<N, V>(NonNull<Header>, PhantomData<Node<N, V>>);
+pub(crate) struct Block<N, V>(NonNull<NodeHeader>, PhantomData<Node<N, V>>);
 
 impl<N: Name, V: 'static> Block<N, V> {
     /// A new block, whose value is to be written.
     #[inline]
     pub(crate) fn new(name: N, kind: Kind<N, V>) -> Block<N, V> {
-        let header = Header {
+        let header = NodeHeader {
             count: Cell::new(1),
             blocks: Cell::new(1),
             home: Cell::new(Home::Nowhere),
@@ -225,7 +228,7 @@ impl<N, V> Drop for Block<N, V> {
             let block = unsafe { Box::from_raw(self.0.cast::<Node<N, V>>().as_ptr()) };
             if std::thread::panicking() {
                 // It may be the value's panic; a second one, of the name, would abort the process.
-                quietly(|| drop(block));
+                catch_and_report(|| drop(block));
             } else {
                 drop(block);
             }
@@ -266,7 +269,7 @@ impl<N: Name, V: 'static> Unstored<N, V> {
 }
 
 /// Shared ownership of a node, whatever its types.
-pub(super) struct Ref(NonNull<Header>);
+pub(super) struct Ref(NonNull<NodeHeader>);
 
 impl Ref {
     /// A further owner of a node.
@@ -275,7 +278,7 @@ impl Ref {
     ///
     /// `node` is alive: someone owns a count of it.
     #[inline(always)]
-    pub(super) unsafe fn share(node: NonNull<Header>) -> Ref {
+    pub(super) unsafe fn share(node: NonNull<NodeHeader>) -> Ref {
         // SAFETY: L1, the caller's word.
         let count = unsafe { &node.as_ref().count };
         if count.get() == u32::MAX {
@@ -291,23 +294,23 @@ impl Ref {
     ///
     /// Once for each `into_raw`.
     #[inline(always)]
-    pub(super) unsafe fn from_raw(node: NonNull<Header>) -> Ref {
+    pub(super) unsafe fn from_raw(node: NonNull<NodeHeader>) -> Ref {
         Ref(node)
     }
 
     /// Leaves the count to whoever gets the pointer.
     #[inline(always)]
-    pub(super) fn into_raw(self) -> NonNull<Header> {
+    pub(super) fn into_raw(self) -> NonNull<NodeHeader> {
         ManuallyDrop::new(self).0
     }
 
     #[inline(always)]
-    pub(super) fn as_ptr(&self) -> NonNull<Header> {
+    pub(super) fn as_ptr(&self) -> NonNull<NodeHeader> {
         self.0
     }
 
     #[inline(always)]
-    pub(super) fn header(&self) -> &Header {
+    pub(super) fn header(&self) -> &NodeHeader {
         // SAFETY: L1, we own a count.
         unsafe { self.0.as_ref() }
     }
@@ -334,6 +337,11 @@ impl Ref {
     #[inline(always)]
     pub(super) fn holds<V: 'static>(&self) -> bool {
         self.header().holds::<V>()
+    }
+
+    /// The name of the value's type.
+    pub(super) fn type_name(&self) -> &'static str {
+        (self.header().vtable.get().type_name)()
     }
 
     /// The value, if it is a `V`.
@@ -410,7 +418,7 @@ impl Drop for Ref {
 ///
 /// The block stays for as long as the reference is used.
 #[inline(always)]
-unsafe fn name_in<'a, N: Name>(node: NonNull<Header>) -> Option<&'a N> {
+unsafe fn name_in<'a, N: Name>(node: NonNull<NodeHeader>) -> Option<&'a N> {
     // SAFETY: L1, the caller's word.
     let vtable = unsafe { node.as_ref() }.vtable.get();
     if vtable.name != TypeId::of::<N>() {
@@ -422,7 +430,7 @@ unsafe fn name_in<'a, N: Name>(node: NonNull<Header>) -> Option<&'a N> {
 
 /// Kept out of line: most owners are not the last.
 #[inline(never)]
-fn free(node: NonNull<Header>) {
+fn free(node: NonNull<NodeHeader>) {
     // SAFETY: L1, the count has just come down to zero, so the block is still whole.
     let free = unsafe { node.as_ref().vtable.get().free };
     // SAFETY: L1 and L3, the last owner, and the vtable is that of the block's types.
@@ -432,7 +440,10 @@ fn free(node: NonNull<Header>) {
 /// Only `mem::forget` in a loop gets here. To go on would free what is in use.
 #[cold]
 fn too_many() -> ! {
-    crate::report::tell(format_args!("coro: a stored value has more than {} owners", u32::MAX));
+    crate::base::report::line(format_args!(
+        "coro: a stored value has more than {} owners",
+        u32::MAX
+    ));
     std::process::abort()
 }
 
@@ -450,7 +461,7 @@ impl<V: 'static> Held<V> {
     ///
     /// As [`Ref::share`].
     #[inline(always)]
-    pub(super) unsafe fn share(node: NonNull<Header>) -> Option<Held<V>> {
+    pub(super) unsafe fn share(node: NonNull<NodeHeader>) -> Option<Held<V>> {
         // SAFETY: L1, the caller's word.
         if !unsafe { node.as_ref() }.holds::<V>() {
             return None;
@@ -476,16 +487,16 @@ impl<V> Clone for Held<V> {
 }
 
 /// Keeps a node's name where it is, and nothing of its value.
-pub(super) struct Keeper(NonNull<Header>);
+pub(super) struct WeakNode(NonNull<NodeHeader>);
 
-impl Keeper {
-    pub(super) fn new(node: &Ref) -> Keeper {
+impl WeakNode {
+    pub(super) fn new(node: &Ref) -> WeakNode {
         let blocks = &node.header().blocks;
         blocks.set(blocks.get().checked_add(1).expect("a node is kept once, by its scope"));
-        Keeper(node.0)
+        WeakNode(node.0)
     }
 
-    fn header(&self) -> &Header {
+    fn header(&self) -> &NodeHeader {
         // SAFETY: L1, we own a part of the block.
         unsafe { self.0.as_ref() }
     }
@@ -502,7 +513,7 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for WeakNode {
     fn drop(&mut self) {
         let release = self.header().vtable.get().release;
         // SAFETY: L1 and L3, we own a part of the block, and this is its vtable.

@@ -20,7 +20,7 @@
 use std::cell::Cell;
 use std::ptr::NonNull;
 
-use super::node::{Header, Home, Link, Ref};
+use super::node::{Home, Link, NodeHeader, Ref};
 
 /// A list that owns its nodes. Dropping it drops none of them.
 pub(super) struct Order {
@@ -44,7 +44,7 @@ impl Order {
     }
 
     #[inline]
-    fn link(&self, node: NonNull<Header>) {
+    fn link(&self, node: NonNull<NodeHeader>) {
         // SAFETY: L2, the list owns a count of it from here on.
         let header = unsafe { node.as_ref() };
         let older = self.newest.replace(Some(node));
@@ -57,7 +57,7 @@ impl Order {
     }
 
     #[inline]
-    fn unlink(&self, node: NonNull<Header>) {
+    fn unlink(&self, node: NonNull<NodeHeader>) {
         // SAFETY: L2, a node in the list.
         let header = unsafe { node.as_ref() };
         let (newer, older) = (header.newer.take(), header.older.take());
@@ -81,7 +81,7 @@ impl Order {
     ///
     /// `node` is in this list, and nothing but the list leads to it any more (L2).
     #[inline]
-    pub(super) unsafe fn remove(&self, node: NonNull<Header>) -> Ref {
+    pub(super) unsafe fn remove(&self, node: NonNull<NodeHeader>) -> Ref {
         self.unlink(node);
         // SAFETY: L1, the count that `push` was given.
         unsafe { Ref::from_raw(node) }
@@ -126,7 +126,7 @@ impl Order {
     }
 
     /// The nodes that `wanted` picks, oldest first. `wanted` runs no user code.
-    pub(super) fn pick(&self, wanted: impl Fn(&Header) -> bool) -> Vec<Ref> {
+    pub(super) fn pick(&self, wanted: impl Fn(&NodeHeader) -> bool) -> Vec<Ref> {
         let mut number = 0;
         self.walk(|node| number += usize::from(wanted(node.header())));
         // The allocator is not ours. Should it store something, the second walk stops at what there

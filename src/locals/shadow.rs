@@ -18,14 +18,14 @@
 
 use super::Locals;
 use super::name::Name;
-use super::node::{Home, Keeper, Ref, Unstored};
-use super::quiet::quietly;
+use super::node::{Home, Ref, Unstored, WeakNode};
+use crate::unwind::catch_and_report;
 
 /// What a scoped value hides. To be given to [`Locals::put_back`] of the same locals.
 #[must_use = "what was stored before stays hidden"]
 pub(crate) struct Shadow {
     /// Of the scoped value, which is as free as any other; `None` where storing was refused.
-    name: Option<Keeper>,
+    name: Option<WeakNode>,
     /// What was stored under that name.
     old: Option<Ref>,
 }
@@ -33,7 +33,7 @@ pub(crate) struct Shadow {
 /// Nodes that are no longer needed. Dropping them may run user code.
 pub(crate) struct Removed {
     _nodes: [Option<Ref>; 2],
-    _name: Option<Keeper>,
+    _name: Option<WeakNode>,
 }
 
 impl Shadow {
@@ -54,7 +54,7 @@ impl Locals {
             self.refuse(scoped);
             return Shadow { name: None, old: None };
         }
-        let name = Some(Keeper::new(&scoped));
+        let name = Some(WeakNode::new(&scoped));
         let old = self.settle::<N>(old, &scoped, &mut digest);
         match &old {
             Some(old) => {
@@ -117,6 +117,6 @@ impl Locals {
 /// What user code says, or nothing if it panics.
 fn attempt<T>(user_code: impl FnOnce() -> T) -> Option<T> {
     let mut answer = None;
-    quietly(|| answer = Some(user_code()));
+    catch_and_report(|| answer = Some(user_code()));
     answer
 }

@@ -16,7 +16,7 @@
 use std::cell::Cell;
 use std::ptr::NonNull;
 
-use super::node::{Header, Link, Ref};
+use super::node::{Link, NodeHeader, Ref};
 
 /// How many buckets the first table has.
 const FIRST: usize = 16;
@@ -69,7 +69,7 @@ impl Table {
         self.len.set(self.len.get() + 1);
     }
 
-    fn push(&self, node: NonNull<Header>) {
+    fn push(&self, node: NonNull<NodeHeader>) {
         // SAFETY: L2, a node that is stored or being stored.
         let header = unsafe { node.as_ref() };
         header.next.set(self.bucket(header.hash.get()).replace(Some(node)));

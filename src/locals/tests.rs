@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use super::name::{Fixed, Keyed, Name};
 use super::node::{Held, Kind, Unstored};
-use super::{Blank, Locals, SMALL};
+use super::{HandlerSlot, Locals, SMALL};
 
 mod exit;
 mod model;
@@ -80,11 +80,11 @@ impl Locals {
     }
 
     pub(crate) fn at_exit<F: FnOnce() + 'static>(&self, f: F) {
-        let mut blank = Blank::new();
+        let mut slot = HandlerSlot::new();
         // SAFETY: L7, the closure goes into its block.
         self.register(unsafe {
-            ptr::write(blank.closure(), f);
-            blank.filled()
+            ptr::write(slot.closure(), f);
+            slot.filled()
         });
     }
 }

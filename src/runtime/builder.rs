@@ -62,12 +62,11 @@ impl Builder {
         self
     }
 
-    /// The size of the coroutine's stack in bytes, rounded up to a power of two from 16 KiB to
-    /// 64 MiB.
+    /// How many bytes the coroutine's frames may take at least, up to 64 MiB.
     ///
-    /// The guard, the hidden record and a colour come out of it, up to 20 KiB: of 16 KiB some 7 to 11
-    /// are left for frames, of 32 KiB 19 to 23, from 64 KiB on all but 20. A panic whose backtrace is
-    /// printed (`RUST_BACKTRACE=1`) needs more than 32 KiB have.
+    /// The stack has a guard and the hidden record besides, 88 KiB in all, and both together are rounded up to
+    /// a power of two from 128 KiB on. So there are 40 KiB at least, and 168 KiB, 424 KiB or 936 KiB are sizes
+    /// that leave nothing over. What is not touched takes addresses and no memory.
     ///
     /// # Examples
     ///
@@ -136,10 +135,11 @@ impl Builder {
         T: Send + 'static,
     {
         // SAFETY: `f` is 'static, and nobody's child.
-        unsafe { self.start(Some(runtime), f, || Free) }
+        unsafe { self.start(Some(&runtime.shared), f, || Free) }
     }
 
-    /// As [`spawn`](Builder::spawn), as a child of a [`scope`](crate::scope()); as [`Scope::go`].
+    /// As [`spawn`](Builder::spawn), as a child of a [`scope`](crate::scope()), and on the runtime of a
+    /// [`Runtime::scope`]; as [`Scope::go`].
     ///
     /// # Errors
     ///
@@ -177,7 +177,7 @@ impl Builder {
         T: Send + 'scope,
     {
         // SAFETY: T8, the child is counted, so the scope, and with it what `f` borrows, outlives it.
-        let handle = unsafe { self.start(None, f, || scope.adopt())? };
+        let handle = unsafe { self.start(scope.runtime, f, || scope.adopt())? };
         Ok(ScopedJoinHandle::new(handle))
     }
 
@@ -189,7 +189,7 @@ impl Builder {
     #[track_caller]
     unsafe fn start<F, T, P>(
         self,
-        runtime: Option<&Runtime>,
+        runtime: Option<&Shared>,
         f: F,
         parent: impl FnOnce() -> P,
     ) -> io::Result<JoinHandle<T>>
@@ -200,7 +200,7 @@ impl Builder {
     {
         let class = self.stack_size.map(Class::for_size).transpose()?;
         let shared: &Shared = match (runtime, Worker::here()) {
-            (Some(runtime), _) => &runtime.shared,
+            (Some(shared), _) => shared,
             (None, Some(worker)) => worker.shared(),
             (None, None) => &default_runtime()?.shared,
         };

@@ -17,18 +17,20 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
+use super::monitor;
 use super::shared::Shared;
-use crate::environment::variable;
-use crate::primitives::fence;
-use crate::report;
-use crate::task::{self, Described, Sleep, Started, TaskRef};
+use crate::base::atomics::fence;
+use crate::base::env::variable;
+use crate::base::report;
+use crate::check;
+use crate::task::{self, Sleep, Started, TaskLabel, TaskRef};
+use crate::unwind::bank_threads;
 
 /// What is kept where the report was asked for.
 #[derive(Default)]
 struct Detector {
-    runtimes: Mutex<Vec<Weak<Shared>>>,
     /// The tasks that plain threads wait for.
     joined: Mutex<Vec<TaskRef>>,
     report: Mutex<Report>,
@@ -67,13 +69,6 @@ pub(super) fn configure() {
             Detector::default()
         })
     });
-}
-
-/// Makes a runtime one of those that are looked at.
-pub(super) fn observe(shared: &std::sync::Arc<Shared>) {
-    if let Some(detector) = detector() {
-        lock(&detector.runtimes).push(std::sync::Arc::downgrade(shared));
-    }
 }
 
 /// A plain thread is about to block for the end of `task`.
@@ -116,7 +111,10 @@ pub(super) fn write_down(tasks: &[Started]) {
     }
     for task in tasks {
         // Writing to a string does not fail.
-        let _ = writeln!(report.text, "  {} waits for {}", Described::of(task), task.waiting());
+        let _ = match task.waiting() {
+            Some(waiting) => writeln!(report.text, "  {} waits for {waiting}", TaskLabel::of(task)),
+            None => writeln!(report.text, "  {} goes on", TaskLabel::of(task)),
+        };
     }
     report.missing -= 1;
     if report.missing == 0 {
@@ -128,13 +126,8 @@ pub(super) fn write_down(tasks: &[Started]) {
 
 impl Detector {
     fn check(&self) {
-        let runtimes = {
-            let mut runtimes = lock(&self.runtimes);
-            runtimes.retain(|runtime| runtime.strong_count() > 0);
-            runtimes.clone()
-        };
-        let [runtime] = &runtimes[..] else { return };
-        let Some(shared) = runtime.upgrade() else { return };
+        let runtimes = Shared::listed();
+        let [shared] = &runtimes[..] else { return };
         let mut waiting = 0;
         let nothing_else = || {
             {
@@ -144,7 +137,8 @@ impl Detector {
                 }
                 waiting = joined.len();
             }
-            let threads = shared.remotes.len() + usize::from(shared.watched) + waiting;
+            let own = shared.remotes.len() + monitor::threads() + check::threads() + bank_threads();
+            let threads = own + waiting;
             !shared.has_fresh() && count_threads() == Some(threads)
         };
         if !all_asleep(&shared.remotes, nothing_else) {
@@ -158,8 +152,8 @@ impl Detector {
         report.text = format!(
             "coro: all coroutines are asleep, and {waiting} thread(s) wait for them; {alive} alive:\n"
         );
-        shared.refused.for_each(|task| {
-            let _ = writeln!(report.text, "  {} waits for a stack", Described::of(task));
+        shared.stack_wait.for_each(|task| {
+            let _ = writeln!(report.text, "  {} waits for a stack", TaskLabel::of(task));
         });
         report.missing = shared.remotes.len();
         self.reports.fetch_add(1, Ordering::Relaxed);

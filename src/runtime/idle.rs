@@ -26,7 +26,7 @@
 //! look.
 //!
 //! A task that is set aside because there is no stack for it is not to be found until there is one,
-//! and nobody need be awake for it: see [`refused`](super::refused).
+//! and nobody need be awake for it: see [`stack_wait`](super::stack_wait).
 //!
 //! Whoever wakes a worker to search counts it as searching on its behalf, so a burst of spawns
 //! wakes one worker and not all. The worker may be quicker than that count and take itself out
@@ -35,10 +35,10 @@
 
 use crossbeam_utils::CachePadded;
 
-use crate::primitives::{AtomicIsize, Ordering, fence};
+use crate::base::atomics::{AtomicIsize, Ordering, fence};
 use crate::task::{Sleep, Woken};
 
-/// See the module's documentation.
+/// How many workers of a runtime search for fresh tasks, and how many sleep.
 pub(super) struct Idle {
     counts: CachePadded<Counts>,
 }

@@ -3,22 +3,24 @@
 mod builder;
 mod config;
 mod deadlock;
-mod exits;
 mod idle;
-mod leftovers;
 #[cfg(all(test, coro_loom))]
 mod models;
-mod refused;
+mod monitor;
 mod scope;
 mod shared;
+mod shutdown_latch;
+mod stack_wait;
+mod survivors;
 mod threads;
-mod watch;
 mod worker;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
+use crate::fork;
 use crate::task::{self, Free, JoinHandle, Options, Parent, Remote};
 use shared::Shared;
 use worker::Worker;
@@ -34,12 +36,26 @@ static SPAWNED_OUTSIDE: AtomicU64 = AtomicU64::new(0);
 ///
 /// Called in a coroutine, it starts the new one on the same [`Runtime`]; called elsewhere, on the
 /// default one, which lives as long as the process and has as many workers as the process may use
-/// CPUs, or as `CORO_WORKERS` says. The function of [`blocking`](crate::blocking()) runs elsewhere: what it
+/// CPUs, or as `CORO_WORKERS` says, or as [`RuntimeBuilder::build_default`] was told. The function of [`blocking`](crate::blocking()) runs elsewhere: what it
 /// starts goes to the default runtime.
 ///
 /// The coroutine runs in parallel with its caller, on whichever worker takes it first, and stays on
 /// that worker: what it holds on its stack need not be `Send`. What it captures and what it returns
 /// must be.
+///
+/// A panic ends the coroutine and nothing else, and is what [`JoinHandle::join`] gives. The panic hook's message names
+/// the worker's thread. A hook of your own finds the coroutine by [`current`](crate::current): its id and name.
+/// Where there is no handle left to join it by, a line on stderr tells who has panicked, once for each place of
+/// spawning.
+///
+/// # The nesting rule
+///
+/// Code that relies on the calls of its thread being nested must not suspend: not the initialiser of a
+/// [`thread_local!`], not the function given to `scoped_tls`'s `set` or its like, and not the destructor of a
+/// thread-local in a coroutine that calls [`std::process::exit`]. That is undefined behaviour, in safe code.
+/// [`local!`](crate::local), [`tls::scope`](crate::tls::scope()) and [`exit`](crate::exit()) are what to use
+/// instead, and [`no_suspend`](crate::no_suspend()) is for authors of such code. See
+/// [the whole rule](crate#the-nesting-rule).
 ///
 /// # Panics
 ///
@@ -94,7 +110,7 @@ where
     T: Send,
     P: Parent,
 {
-    task::check_fork();
+    fork::check();
     match Worker::here() {
         Some(worker) => {
             let options = Options::plain(worker.shared().class);
@@ -130,12 +146,12 @@ impl Shared {
         P: Parent,
     {
         // First: a child that is counted has to come to its end.
-        task::check_fork();
+        fork::check();
         // SAFETY: the caller's word.
         let (task, handle) = unsafe { task::spawn(f, parent(), options) };
-        match Worker::here() {
-            Some(worker) if std::ptr::eq(&raw const **worker.shared(), self) => worker.spawn(task),
-            _ => {
+        match Worker::here_of(self) {
+            Some(worker) => worker.spawn(task),
+            None => {
                 SPAWNED_OUTSIDE.fetch_add(1, Ordering::Relaxed);
                 self.spawn(task);
             }
@@ -146,30 +162,42 @@ impl Shared {
 
 static DEFAULT: OnceLock<Runtime> = OnceLock::new();
 
+/// The right to start the default runtime. Not by `get_or_init`: a failure is to be tried again at the next call.
+struct StartsDefault(#[expect(dead_code, reason = "held")] MutexGuard<'static, ()>);
+
+impl StartsDefault {
+    /// `None`: it has started.
+    fn acquire() -> Option<StartsDefault> {
+        static STARTING: Mutex<()> = Mutex::new(());
+        let starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+        DEFAULT.get().is_none().then_some(StartsDefault(starting))
+    }
+
+    fn set(self, runtime: Runtime) -> &'static Runtime {
+        DEFAULT.get_or_init(|| runtime)
+    }
+}
+
 /// The runtime of those who have none. Where the system grants fewer threads than asked for, it
 /// makes do with fewer workers.
 #[track_caller]
 fn default_runtime() -> io::Result<&'static Runtime> {
-    // Not `get_or_init`: a failure is to be tried again at the next call.
-    static STARTING: Mutex<()> = Mutex::new(());
-    if let Some(runtime) = DEFAULT.get() {
-        return Ok(runtime);
-    }
-    let starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(runtime) = DEFAULT.get() {
-        return Ok(runtime);
-    }
-    let mut workers = config::workers();
-    let runtime = loop {
-        match Runtime::builder().workers(workers).build() {
-            Ok(runtime) => break runtime,
-            Err(error) if workers > 1 && error.kind() == io::ErrorKind::WouldBlock => workers /= 2,
-            Err(error) => return Err(error),
+    loop {
+        if let Some(runtime) = DEFAULT.get() {
+            return Ok(runtime);
         }
-    };
-    let runtime = DEFAULT.get_or_init(|| runtime);
-    drop(starting);
-    Ok(runtime)
+        let Some(starts) = StartsDefault::acquire() else { continue };
+        let mut workers = config::workers();
+        loop {
+            match Runtime::builder().workers(workers).build() {
+                Ok(runtime) => return Ok(starts.set(runtime)),
+                Err(error) if workers > 1 && error.kind() == io::ErrorKind::WouldBlock => {
+                    workers /= 2;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
 }
 
 #[inline]
@@ -181,6 +209,17 @@ fn default_or_panic() -> &'static Runtime {
     match default_runtime() {
         Ok(runtime) => runtime,
         Err(error) => panic!("no coroutine can be started: {error}"),
+    }
+}
+
+/// Shuts all runtimes of the process down, later ones too, and waits for their coroutines for `limit` in all. Then
+/// tells who is left.
+pub(crate) fn shutdown_all(limit: Duration) {
+    let deadline = Instant::now() + limit;
+    for shared in Shared::close_all() {
+        if !shared.shutdown_latch.wait(deadline) {
+            shared.tell_survivors(limit);
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use super::deadlock::all_asleep;
 use super::idle::Idle;
-use crate::primitives::{AtomicUsize, Ordering, Seen, explore, fence};
+use crate::base::atomics::{AtomicUsize, Ordering, Seen, explore, fence};
 use crate::task::Sleep;
 
 /// How many fresh tasks are in a queue.
@@ -130,11 +130,11 @@ impl Crew {
     fn has_fresh(&self) -> bool {
         !self.injector.is_empty()
             || self.seats.iter().any(|seat| !seat.fresh.is_empty())
-            || self.any_relieved()
+            || self.any_retryable()
     }
 
-    /// As `Refused::any_relieved`.
-    fn any_relieved(&self) -> bool {
+    /// As `StackWaitQueue::any_retryable`.
+    fn any_retryable(&self) -> bool {
         !self.refused.is_empty() && self.short.load(Ordering::Relaxed) == 0
     }
 
@@ -145,15 +145,15 @@ impl Crew {
         }
         self.refused.push(1);
         fence(Ordering::SeqCst);
-        if self.any_relieved() {
+        if self.any_retryable() {
             self.idle.notify(&self.seats);
         }
         false
     }
 
-    /// As `Worker::take_relieved`.
+    /// As `Worker::take_retryable`.
     fn start_relieved(&self) -> bool {
-        self.any_relieved() && self.take_stack() && {
+        self.any_retryable() && self.take_stack() && {
             assert_eq!(self.refused.take(1), 1, "one stack is enough for all in these models");
             true
         }
@@ -572,7 +572,7 @@ fn loom_relief_races_refusal() {
         if !crew.start() {
             while !crew.start_relieved() {
                 crew.fall_asleep(0);
-                crew.sleep_on(0, || crew.any_relieved());
+                crew.sleep_on(0, || crew.any_retryable());
             }
             seen.note(STARTED_LATER);
         }
@@ -606,7 +606,7 @@ fn loom_refused_task_is_anybodys() {
                         break;
                     }
                     crew.fall_asleep(1);
-                    crew.sleep_on(1, || crew.any_relieved() || crew.is_called(1));
+                    crew.sleep_on(1, || crew.any_retryable() || crew.is_called(1));
                 }
                 crew.leave_search();
             })

@@ -3,14 +3,18 @@
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::panic::{Location, RefUnwindSafe, UnwindSafe, resume_unwind};
+use std::panic::{
+    AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind,
+};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::spawn_here;
-use crate::id::Id;
-use crate::task::{Child, Children, Handle, JoinError, JoinHandle};
-use crate::unwind::hold;
+use super::shared::Shared;
+use super::worker::Worker;
+use super::{Runtime, spawn_here};
+use crate::base::id::Id;
+use crate::task::{Child, Children, Handle, JoinError, JoinHandle, Options};
+use crate::{record, suspension};
 
 /// Runs `f`, which may start coroutines that borrow what lives outside of the scope, and waits until
 /// all of them have ended and their cleanup is over; as [`std::thread::scope`].
@@ -18,12 +22,13 @@ use crate::unwind::hold;
 /// If `f` panics, or is cancelled, or a timeout around it elapses, the children are waited for just
 /// the same, and the unwinding goes on after that. They are not cancelled.
 ///
-/// Works in a coroutine and on a plain thread.
+/// Works in a coroutine and on a plain thread. The children are started as by [`go`](crate::go), on the runtime
+/// of whoever starts them; those of [`Runtime::scope`] on that runtime.
 ///
 /// # Panics
 ///
-/// When a child has panicked and its handle was not joined; and with whatever `f` panics with. When no
-/// coroutine can be started, as [`go`](crate::go).
+/// In a [`no_suspend`](crate::no_suspend()), unless on a plain thread. When a child has panicked and its handle was
+/// not joined; and with whatever `f` panics with. When no coroutine can be started, as [`go`](crate::go).
 ///
 /// # Examples
 ///
@@ -63,24 +68,74 @@ use crate::unwind::hold;
 /// ```
 #[track_caller]
 pub fn scope<'env, T>(f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T) -> T {
+    within(None, f)
+}
+
+impl Runtime {
+    /// As [`scope`](crate::scope()), and its children are started on this runtime, whoever starts them: by
+    /// [`Scope::go`] and by [`Builder::spawn_scoped`](crate::Builder::spawn_scoped).
+    ///
+    /// After a [`shutdown`](Runtime::shutdown) they are dropped unrun, and their handles give
+    /// [`Cancelled`](JoinError::Cancelled).
+    ///
+    /// # Panics
+    ///
+    /// As [`scope`](crate::scope()).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = coro::Runtime::builder().workers(1).thread_name("crunch").build()?;
+    /// let (words, mut count) = (vec!["to", "be"], 0);
+    /// runtime.scope(|s| {
+    ///     s.go(|| {
+    ///         assert_eq!(std::thread::current().name(), Some("crunch-0"));
+    ///         count = words.len();
+    ///     });
+    /// });
+    /// assert_eq!(count, 2);
+    /// # std::io::Result::Ok(())
+    /// ```
+    ///
+    /// What does not outlive the scope cannot be borrowed:
+    ///
+    /// ```compile_fail,E0373
+    /// let runtime = coro::Runtime::builder().workers(1).build().unwrap();
+    /// runtime.scope(|s| {
+    ///     let inside = 1;
+    ///     s.go(|| println!("{inside}"));
+    /// });
+    /// ```
+    #[track_caller]
+    pub fn scope<'env, T>(
+        &self,
+        f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+    ) -> T {
+        within(Some(&self.shared), f)
+    }
+}
+
+#[track_caller]
+fn within<'env, T>(
+    runtime: Option<&Shared>,
+    f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+) -> T {
+    suspension::check_task(record::here());
     let scope = Scope {
         children: Children::new(),
+        runtime,
         location: Location::caller(),
         scope: PhantomData,
         env: PhantomData,
     };
-    let value = hold(
-        || f(&scope),
-        |outcome| {
-            scope.children.wait();
-            outcome.unwrap_or_else(|payload| resume_unwind(payload))
-        },
-    );
+    let outcome = catch_unwind(AssertUnwindSafe(|| f(&scope)));
+    scope.children.wait(runtime.is_some_and(|runtime| Worker::here_of(runtime).is_none()));
+    let value = outcome.unwrap_or_else(|payload| resume_unwind(payload));
     assert!(!scope.children.has_panicked(), "a coroutine of this scope panicked");
     value
 }
 
-/// Where coroutines are started that borrow; given to the function of [`scope`].
+/// Where coroutines are started that borrow; given to the function of [`scope`] and of [`Runtime::scope`].
 ///
 /// # Examples
 ///
@@ -92,6 +147,8 @@ pub fn scope<'env, T>(f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) ->
 /// ```
 pub struct Scope<'scope, 'env: 'scope> {
     children: Children,
+    /// Where the children are started; `None`: on the runtime of whoever starts them.
+    pub(super) runtime: Option<&'scope Shared>,
     location: &'static Location<'static>,
     /// Invariant, as in std: neither lifetime may be stretched or shrunk.
     scope: PhantomData<&'scope mut &'scope ()>,
@@ -99,7 +156,8 @@ pub struct Scope<'scope, 'env: 'scope> {
 }
 
 impl<'scope> Scope<'scope, '_> {
-    /// Starts a coroutine that may borrow what outlives the scope; otherwise as [`go`](crate::go).
+    /// Starts a coroutine that may borrow what outlives the scope; otherwise as [`go`](crate::go), or, in a
+    /// [`Runtime::scope`], as [`Runtime::go`].
     ///
     /// # Panics
     ///
@@ -119,8 +177,15 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
-        // SAFETY: T8, the child is counted, so the scope, and with it what `f` borrows, outlives it.
-        ScopedJoinHandle::new(unsafe { spawn_here(f, || self.adopt()) })
+        let child = match self.runtime {
+            // SAFETY: T8, the child is counted, so the scope, and with it what `f` borrows, outlives it.
+            Some(shared) => unsafe {
+                shared.start(f, || self.adopt(), Options::plain(shared.class))
+            },
+            // SAFETY: T8, as above.
+            None => unsafe { spawn_here(f, || self.adopt()) },
+        };
+        ScopedJoinHandle::new(child)
     }
 
     /// Counts a child, which takes the address along.
@@ -129,6 +194,9 @@ impl<'scope> Scope<'scope, '_> {
         Child(&raw const self.children)
     }
 }
+
+// As std's: what is shared is a count that changes in single steps.
+impl RefUnwindSafe for Scope<'_, '_> {}
 
 impl fmt::Debug for Scope<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,28 +1,31 @@
 //! What the workers of one runtime share.
 
 use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use crossbeam_deque::{Injector, Steal, Stealer};
 
-use super::exits::Exits;
 use super::idle::Idle;
-use super::leftovers::Leftovers;
-use super::refused::Refused;
+use super::shutdown_latch::ShutdownLatch;
+use super::stack_wait::StackWaitQueue;
+use super::survivors::{And, SurvivorReport};
+use crate::base::report;
 use crate::stack::Class;
 use crate::task::{Remote, TaskRef};
 
-/// See the module's documentation.
+/// What the workers of one runtime share: queues, counts of sleepers, the shutdown.
 pub(super) struct Shared {
     /// Fresh tasks that threads outside the runtime have spawned.
     pub(super) injector: Injector<TaskRef>,
     /// The other ends of the workers' fresh queues.
     pub(super) stealers: Box<[Stealer<TaskRef>]>,
-    pub(super) refused: Refused,
+    pub(super) stack_wait: StackWaitQueue,
     /// The workers' own halves are gone when they have ended; these stay this runtime's for as long as
     /// it is there, so that nobody counts or wakes a stranger's worker.
     pub(super) remotes: Box<[&'static Remote]>,
     /// What each worker would leave behind if it were given up now.
-    pub(super) leftovers: Box<[Leftovers]>,
+    pub(super) survivors: Box<[SurvivorReport]>,
     pub(super) idle: Idle,
     /// The runtime shuts down: what lives is cancelled, what is spawned is dropped unrun.
     pub(super) closing: AtomicBool,
@@ -30,10 +33,65 @@ pub(super) struct Shared {
     pub(super) class: Class,
     /// A monitor looks at what the workers run.
     pub(super) watched: bool,
-    pub(super) exits: Exits,
+    pub(super) shutdown_latch: ShutdownLatch,
+}
+
+/// All runtimes of the process.
+static ALL: Mutex<All> = Mutex::new(All { runtimes: Vec::new(), closed: false });
+
+struct All {
+    runtimes: Vec<Weak<Shared>>,
+    /// The process is about to end, and no runtime is to work any more.
+    closed: bool,
+}
+
+fn all() -> MutexGuard<'static, All> {
+    ALL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shared {
+    /// Lists a runtime that is ready to work.
+    pub(super) fn list(self: &Arc<Self>) {
+        let mut all = all();
+        all.runtimes.retain(|runtime| runtime.strong_count() > 0);
+        all.runtimes.push(Arc::downgrade(self));
+        if all.closed {
+            drop(all);
+            self.close();
+        }
+    }
+
+    /// The runtimes that there are.
+    pub(super) fn listed() -> Vec<Arc<Shared>> {
+        all().runtimes.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Begins the shutdown of all runtimes, of later ones too, and gives those that there are.
+    pub(super) fn close_all() -> Vec<Arc<Shared>> {
+        all().closed = true;
+        let listed = Shared::listed();
+        listed.iter().for_each(|shared| shared.close());
+        listed
+    }
+
+    /// Tells on stderr which coroutines have not ended, some time after they were cancelled.
+    pub(super) fn tell_survivors(&self, waited: Duration) {
+        for (remote, survivors) in self.remotes.iter().zip(&self.survivors) {
+            if survivors.tell() {
+                continue;
+            }
+            // A worker that does not sleep cannot be asked, but for what it runs.
+            if let Some(running) = remote.running().get() {
+                report::line(format_args!(
+                    "coro: {running} was cancelled {waited:?} ago and goes on running; it is left alone"
+                ));
+                if let others @ 1.. = remote.counters().alive().saturating_sub(1) {
+                    report::line(format_args!("{}", And(others as usize)));
+                }
+            }
+        }
+    }
+
     /// Queues a fresh task from a thread that is none of the workers.
     pub(super) fn spawn(&self, task: TaskRef) {
         self.injector.push(task);
@@ -48,9 +106,9 @@ impl Shared {
     /// Sets a fresh task aside that was refused a stack.
     #[cold]
     pub(super) fn set_aside(&self, task: TaskRef) {
-        self.refused.push(task);
+        self.stack_wait.push(task);
         fence(Ordering::SeqCst);
-        if self.refused.any_relieved() {
+        if self.stack_wait.any_retryable() {
             self.idle.notify(&self.remotes);
         }
     }
@@ -84,8 +142,8 @@ impl Shared {
             }
         }
         // Last, for it is from the others that they come here.
-        for _ in 0..self.refused.len() {
-            if let Some(task) = self.refused.pop_any() {
+        for _ in 0..self.stack_wait.len() {
+            if let Some(task) = self.stack_wait.pop_any() {
                 task.discard();
             }
         }
@@ -95,7 +153,7 @@ impl Shared {
     pub(super) fn alive(&self) -> usize {
         let fresh: usize = self.stealers.iter().map(Stealer::len).sum();
         let started: u64 = self.remotes.iter().map(|remote| remote.counters().alive()).sum();
-        self.injector.len() + fresh + self.refused.len() + started as usize
+        self.injector.len() + fresh + self.stack_wait.len() + started as usize
     }
 
     /// How many tasks have ended here.
@@ -107,7 +165,7 @@ impl Shared {
     pub(super) fn has_fresh(&self) -> bool {
         !self.injector.is_empty()
             || self.stealers.iter().any(|stealer| !stealer.is_empty())
-            || self.refused.any_relieved()
+            || self.stack_wait.any_retryable()
     }
 }
 

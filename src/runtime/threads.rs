@@ -4,24 +4,26 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_deque::{self as deque, Injector};
 
-use super::config;
 use super::deadlock;
-use super::exits::Exits;
 use super::idle::Idle;
-use super::leftovers::{And, Leftovers};
-use super::refused::Refused;
+use super::monitor;
 use super::shared::Shared;
-use super::watch::Monitor;
+use super::shutdown_latch::ShutdownLatch;
+use super::stack_wait::StackWaitQueue;
+use super::survivors::SurvivorReport;
 use super::worker::Worker;
+use super::{StartsDefault, config};
 use crate::coroutine::{prepare_process, prepare_thread};
+use crate::fork;
 use crate::stack::{self, Class};
 use crate::task::{self, Free, JoinHandle, Remote, TaskRef};
+use crate::thread;
+use crate::{record, suspension};
 
 /// How long a shutdown without a limit waits for one more coroutine to end.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -41,7 +43,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// ```
 pub struct Runtime {
     pub(super) shared: Arc<Shared>,
-    monitor: Mutex<Option<Monitor>>,
 }
 
 impl Runtime {
@@ -91,11 +92,15 @@ impl Runtime {
     /// for its cleanup, and joins the threads, whose thread-locals are gone then. Dropping the runtime
     /// does the same.
     ///
-    /// Whatever a coroutine does in its cleanup is waited for, as long as something moves. What goes on
-    /// regardless is given up when nothing of its worker has run for three seconds and no timer is set,
-    /// or when no coroutine of the runtime has ended for ten. It is left alone: its worker and that
-    /// one's thread, with its thread-locals, stay until it ends by itself, and a line on stderr names it.
-    /// Of each worker ten are named and the others counted; of one that is kept busy, the one that runs.
+    /// Whatever a coroutine does in its cleanup is waited for, as long as something moves, or something comes by
+    /// itself: a time, the end of a [`blocking`](crate::blocking()) call, of a coroutine of another runtime, or of
+    /// another runtime. What goes on regardless is given up when nothing of its worker has run for three seconds and
+    /// it waits for nothing of that kind, or when no coroutine of the runtime has ended for ten. It is left alone: its
+    /// worker and that one's thread, with its thread-locals, stay until it ends by itself, and a line on stderr names
+    /// it. Of each worker ten are named and the others counted; of one that is kept busy, the one that runs.
+    ///
+    /// A cancellation unwinds as a panic does, and aborts where a panic would: see
+    /// [`JoinHandle::cancel`]. [`shield`](crate::shield) puts it off, and is waited for.
     ///
     /// Called in a coroutine of this very runtime, or in the destructor of a thread-local of one of its
     /// threads, it begins the shutdown and does not wait. In a process that was forked from the one which
@@ -103,7 +108,8 @@ impl Runtime {
     ///
     /// # Panics
     ///
-    /// Unwinds, without calling the panic hook, when the coroutine that waits is cancelled.
+    /// Unwinds, without calling the panic hook, when the coroutine that waits is cancelled. In a
+    /// [`no_suspend`](crate::no_suspend()), when it has to wait for others.
     ///
     /// # Examples
     ///
@@ -116,14 +122,14 @@ impl Runtime {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn shutdown(&self) {
-        if task::is_forked() {
+        if fork::is_child() {
             return; // its threads are the parent's
         }
         self.begin_shutdown();
         while self.has_to_wait() {
             let ended = self.shared.ended();
-            if self.shared.exits.wait(Instant::now() + PATIENCE) {
-                return self.shared.exits.join(far());
+            if self.shared.shutdown_latch.wait(Instant::now() + PATIENCE) {
+                return self.shared.shutdown_latch.join(far());
             }
             if self.shared.ended() == ended {
                 return self.give_up(PATIENCE);
@@ -155,14 +161,14 @@ impl Runtime {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn shutdown_timeout(&self, limit: Duration) -> usize {
-        if task::is_forked() {
+        if fork::is_child() {
             return self.shared.alive();
         }
         let deadline = Instant::now().checked_add(limit).unwrap_or_else(far);
         self.begin_shutdown();
         if self.has_to_wait() {
-            if self.shared.exits.wait(deadline) {
-                self.shared.exits.join(deadline);
+            if self.shared.shutdown_latch.wait(deadline) {
+                self.shared.shutdown_latch.join(deadline);
             } else {
                 self.give_up(limit);
             }
@@ -171,48 +177,34 @@ impl Runtime {
     }
 
     fn begin_shutdown(&self) {
-        self.shared.close();
-        if let Some(monitor) = lock(&self.monitor).take() {
-            monitor.stop();
+        if self.has_to_wait() {
+            suspension::check_task(record::here());
         }
+        self.shared.close();
     }
 
     /// Whether there is something to wait for, and the caller can: neither a coroutine of this runtime,
     /// nor a destructor of a thread-local of its threads, which may all be there at the same time.
     /// Threads that were joined, or left alone, are waited for no more.
     fn has_to_wait(&self) -> bool {
-        let here = Worker::here();
-        let is_inside = here.is_some_and(|worker| Arc::ptr_eq(worker.shared(), &self.shared));
-        let exits = &self.shared.exits;
-        !is_inside && exits.has_threads() && !exits.is_one_of_the_threads()
+        let is_inside = Worker::here_of(&self.shared).is_some();
+        let shutdown_latch = &self.shared.shutdown_latch;
+        !is_inside && shutdown_latch.has_threads() && !shutdown_latch.is_one_of_the_threads()
     }
 
     /// Leaves the threads that do not end to themselves, and tells which coroutines hold them.
     fn give_up(&self, waited: Duration) {
-        self.shared.exits.leave_alone();
-        for (remote, leftovers) in self.shared.remotes.iter().zip(&self.shared.leftovers) {
-            if leftovers.tell() {
-                continue;
-            }
-            // A worker that does not sleep cannot be asked, but for what it runs.
-            if let Some(running) = remote.running().get() {
-                crate::report::tell(format_args!(
-                    "coro: {running} was cancelled {waited:?} ago and goes on running; it is left alone"
-                ));
-                if let others @ 1.. = remote.counters().alive().saturating_sub(1) {
-                    crate::report::tell(format_args!("{}", And(others as usize)));
-                }
-            }
-        }
+        self.shared.shutdown_latch.leave_alone();
+        self.shared.tell_survivors(waited);
         self.shared.discard_fresh();
     }
 
     #[track_caller]
-    pub(super) fn start(options: &Options) -> io::Result<Runtime> {
-        task::check_fork();
+    pub(super) fn start(options: &RuntimeOptions) -> io::Result<Runtime> {
+        fork::check();
         prepare_process()?;
-        task::watch_forks()?;
-        stack::shortage::on_relief(Remote::wake_all);
+        fork::watch()?;
+        stack::stack_pressure::on_clear(Remote::wake_all);
         deadlock::configure();
         let workers = options.workers;
         // Whatever the kernel refuses later, every coroutine gets its turn.
@@ -221,29 +213,32 @@ impl Runtime {
         let shared = Arc::new(Shared {
             injector: Injector::new(),
             stealers: queues.iter().map(deque::Worker::stealer).collect(),
-            refused: Refused::default(),
+            stack_wait: StackWaitQueue::default(),
             remotes: (0..workers).map(|_| Remote::acquire()).collect(),
-            leftovers: (0..workers).map(|_| Leftovers::default()).collect(),
+            survivors: (0..workers).map(|_| SurvivorReport::default()).collect(),
             idle: Idle::new(),
             closing: false.into(),
             class: options.class,
             watched: options.watch.is_some(),
-            exits: Exits::default(),
+            shutdown_latch: ShutdownLatch::default(),
         });
-        let runtime = Runtime { shared, monitor: Mutex::default() };
+        for remote in &shared.remotes {
+            remote.running().set_limit(options.watch);
+        }
+        let runtime = Runtime { shared };
         for (index, queue) in queues.into_iter().enumerate() {
             // An error ends the threads that there are.
             runtime.start_worker(index, queue, &options.thread_name).map_err(|error| {
                 no_thread(&format!("worker {} of {workers}", index + 1), &error)
             })?;
         }
-        if let Some(limit) = options.watch {
-            let monitor = Monitor::start(&runtime.shared, limit, &options.thread_name)
-                .map_err(|error| no_thread("the watch", &error))?;
-            *lock(&runtime.monitor) = Some(monitor);
+        match monitor::start() {
+            Err(error) if options.watch.is_some() => return Err(no_thread("the watch", &error)),
+            // Without it, workers look round late if their turns are slow. A later runtime tries again.
+            _ => {}
         }
         // Not before: the monitor is one of the threads that are counted.
-        deadlock::observe(&runtime.shared);
+        runtime.shared.list();
         Ok(runtime)
     }
 
@@ -254,24 +249,23 @@ impl Runtime {
         thread_name: &str,
     ) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
-        shared.exits.expect_worker();
-        let spawned =
-            thread::Builder::new().name(format!("{thread_name}-{index}")).spawn(move || {
-                if let Err(error) = prepare_thread() {
-                    // Without it an overflow dies by a plain SIGSEGV; all else works.
-                    crate::report::tell(format_args!("coro: no alternate signal stack: {error}"));
-                }
-                let worker = Worker::new(Arc::clone(&shared), index, queue);
-                let is_waited_for = worker.run();
-                drop(worker);
-                if is_waited_for {
-                    shared.exits.worker_has_ended();
-                }
-            });
+        shared.shutdown_latch.expect_worker();
+        let spawned = thread::spawn(&format!("{thread_name}-{index}"), move || {
+            if let Err(error) = prepare_thread() {
+                // Without it an overflow dies by a plain SIGSEGV; all else works.
+                crate::base::report::line(format_args!("coro: no alternate signal stack: {error}"));
+            }
+            let worker = Worker::new(Arc::clone(&shared), index, queue);
+            let is_waited_for = worker.run();
+            drop(worker);
+            if is_waited_for {
+                shared.shutdown_latch.worker_has_ended();
+            }
+        });
         match spawned {
-            Ok(thread) => self.shared.exits.expect_thread(thread),
+            Ok(thread) => self.shared.shutdown_latch.expect_thread(thread),
             Err(error) => {
-                self.shared.exits.worker_has_ended();
+                self.shared.shutdown_latch.worker_has_ended();
                 return Err(error);
             }
         }
@@ -293,10 +287,6 @@ fn no_thread(whose: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), message)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 // What is shared is changed by the workers, which no panic of the user's gets through to.
 impl UnwindSafe for Runtime {}
 impl RefUnwindSafe for Runtime {}
@@ -304,9 +294,9 @@ impl RefUnwindSafe for Runtime {}
 impl Drop for Runtime {
     fn drop(&mut self) {
         self.shutdown();
-        if task::is_forked() {
+        if fork::is_child() {
             // There are no such threads here that could be detached.
-            mem::forget((Arc::clone(&self.shared), mem::take(&mut self.monitor)));
+            mem::forget(Arc::clone(&self.shared));
         }
     }
 }
@@ -318,7 +308,7 @@ impl fmt::Debug for Runtime {
 }
 
 /// What a runtime is started with, checked.
-pub(super) struct Options {
+pub(super) struct RuntimeOptions {
     pub(super) workers: usize,
     pub(super) class: Class,
     pub(super) thread_name: String,
@@ -361,8 +351,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// The size of the coroutines' stacks in bytes, rounded up to a power of two from 16 KiB to
-    /// 64 MiB; otherwise 256 KiB. What comes out of it is told at
+    /// How many bytes the frames of each coroutine may take at least, up to 64 MiB; otherwise `CORO_STACK_SIZE`, such
+    /// as `300000`, `256K` or `1M`; or 168 KiB, or `RUST_MIN_STACK`, if that is more. See
     /// [`Builder::stack_size`](crate::Builder::stack_size).
     ///
     /// # Examples
@@ -423,8 +413,8 @@ impl RuntimeBuilder {
     ///
     /// # Panics
     ///
-    /// When `CORO_WORKERS`, `CORO_WATCH`, `CORO_DEADLOCK` or `CORO_GUARD` is asked for and is
-    /// nonsense; the message names the variable and its value. One that is empty counts as not set. In a
+    /// When `CORO_WORKERS`, `CORO_STACK_SIZE`, `CORO_WATCH`, `CORO_DEADLOCK`, `CORO_GUARD` or `CORO_CHECK` is asked
+    /// for and is nonsense; the message names the variable and its value. One that is empty counts as not set. In a
     /// process that was forked from one that uses coroutines.
     ///
     /// # Examples
@@ -458,11 +448,43 @@ impl RuntimeBuilder {
             Some(limit) => Some(limit),
             None => config::watch(),
         };
-        Runtime::start(&Options {
+        Runtime::start(&RuntimeOptions {
             workers,
-            class: self.stack_size.map_or(Ok(Class::DEFAULT), Class::for_size)?,
+            class: match self.stack_size {
+                Some(bytes) => Class::for_size(bytes)?,
+                None => config::class(),
+            },
             thread_name: self.thread_name,
             watch,
         })
+    }
+
+    /// Starts the default runtime, on which [`go`](crate::go) starts coroutines outside of a coroutine. Otherwise it
+    /// starts by itself at its first use, as the environment says.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](RuntimeBuilder::build); and `AlreadyExists` where the default runtime has started.
+    ///
+    /// # Panics
+    ///
+    /// As [`build`](RuntimeBuilder::build).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// coro::Runtime::builder().stack_size(1 << 20).build_default()?;
+    /// let stack = coro::go(|| coro::inspect::stack_bounds().unwrap().len()).join().unwrap();
+    /// assert!(stack >= 1 << 20);
+    /// # std::io::Result::Ok(())
+    /// ```
+    #[track_caller]
+    pub fn build_default(self) -> io::Result<()> {
+        let Some(starts) = StartsDefault::acquire() else {
+            let message = "the default runtime has started: this comes before its first use";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+        };
+        starts.set(self.build()?);
+        Ok(())
     }
 }

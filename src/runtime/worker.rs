@@ -3,19 +3,20 @@
 //! A worker has two queues. *Ready* holds started tasks, which are its own for good, first in first
 //! out. *Fresh* holds tasks that have never run: last in first out for the worker itself, because
 //! the newest is still in the cache and its stack is hot, while other workers steal the oldest. The
-//! two take turns, so that neither starves, and at every 61st turn the worker takes the oldest fresh
-//! task it can find, from another place first each time, so that neither a chain of spawns nor a flood
-//! of them elsewhere buries it. A fresh task that is refused a stack is set aside (see
-//! [`refused`](super::refused)), and the worker goes on with others.
+//! two take turns, so that neither starves. At every 61st turn the worker looks round, and takes the oldest
+//! fresh task it can find, from another place first each time, so that neither a chain of spawns nor a flood
+//! of them elsewhere buries it. Where turns are slow, it looks round after a millisecond, or after every
+//! turn: the [`monitor`] sees that, and from then on the worker does. A fresh task that is refused a stack is set aside (see
+//! [`stack_wait`](super::stack_wait)), and the worker goes on with others.
 //!
 //! # Invariants
 //!
 //! - **W3** A `Worker` lives on its thread's stack for as long as that thread is a worker, and only
 //!   that thread touches it; [`Worker::here`] is how code in a coroutine gets at it.
-//! - **W4** No field of it stays borrowed while a task runs: borrows end inside the functions here,
-//!   which call none of the user's code.
-//! - **W5** A worker goes on, and its thread with it, until every task that was started on it has ended,
-//!   also when it is given up. What a frame refers to of the thread's locals it may have lent to others.
+//! - **W5** A worker's thread runs until every task that was started on it has ended, also when a shutdown has
+//!   given the worker up: a frame may have lent a reference to a thread-local to another thread.
+//! - **W6** No field of a worker is borrowed while a task runs. Each borrow ends inside a function of this module,
+//!   and those functions call no user code.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -27,14 +28,18 @@ use std::time::{Duration, Instant};
 use crossbeam_deque as deque;
 
 use super::deadlock;
-use super::leftovers::Leftovers;
+use super::monitor;
 use super::shared::{Shared, retry};
-use crate::stack::{self, Class, Pool, Slot, shortage};
-use crate::task::{Remote, Signal, Started, TaskRef, Turn};
+use super::survivors::SurvivorReport;
+use crate::stack::{self, Class, Pool, Slot, stack_pressure};
+use crate::task::{Remote, ResumeOutcome, Started, SwitchReason, TaskRef};
+use crate::unwind;
 
-/// Every so many turns the worker looks at what it would otherwise see last. A prime, so that it
-/// does not beat in time with a program's own rhythm.
-const FAIRNESS: u32 = 61;
+/// At the latest after so many turns the worker looks round, at what it would otherwise see last. A prime, so
+/// that it does not beat in time with a program's own rhythm.
+const FAIRNESS: u64 = 61;
+/// How long it is between two looks where turns are slow, if a turn is not longer.
+const PACE: Duration = Duration::from_millis(1);
 /// How many times a worker that finds nothing looks again before it sleeps: a few microseconds.
 const SEARCH_ROUNDS: u32 = 12;
 /// How long the coroutines of a worker that shuts down may all be silent before they are given up.
@@ -47,7 +52,7 @@ thread_local! {
 /// Grows when the kernel refuses a stack; a worker that sees it grow gives its idle stacks up.
 static RECLAIM: AtomicUsize = AtomicUsize::new(0);
 
-/// See the module's documentation.
+/// What a worker keeps for itself: its queue of fresh tasks, its stacks, and the list of what it started.
 pub(super) struct Worker {
     shared: Arc<Shared>,
     remote: &'static Remote,
@@ -56,7 +61,12 @@ pub(super) struct Worker {
     pool: RefCell<Pool>,
     /// The started tasks that have not ended; each knows its place.
     started: RefCell<Vec<Started>>,
-    turn: Cell<u32>,
+    turn: Cell<u64>,
+    /// How many turns there are between two looks.
+    interval: Cell<u64>,
+    /// When the worker looked round last, where turns are slow.
+    looked_at: Cell<Option<Instant>>,
+    looks: Cell<u64>,
     /// The last `RECLAIM` that the worker followed.
     reclaimed: Cell<usize>,
     /// The shutdown has reached this worker's tasks.
@@ -77,6 +87,9 @@ impl Worker {
             pool: RefCell::new(Pool::new()),
             started: RefCell::default(),
             turn: Cell::new(0),
+            interval: Cell::new(FAIRNESS),
+            looked_at: Cell::new(None),
+            looks: Cell::new(0),
             reclaimed: Cell::new(RECLAIM.load(Ordering::Relaxed)),
             closing: Cell::new(false),
             reported: Cell::new(0),
@@ -89,6 +102,12 @@ impl Worker {
     pub(super) fn here<'a>() -> Option<&'a Worker> {
         // SAFETY: W3, and the caller does not keep it: what it calls it from runs on this thread.
         unsafe { HERE.get().as_ref() }
+    }
+
+    /// The worker that the calling thread is, if it is one of this runtime's.
+    #[inline]
+    pub(super) fn here_of<'a>(runtime: &Shared) -> Option<&'a Worker> {
+        Worker::here().filter(|worker| ptr::eq(&raw const *worker.shared, runtime))
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -109,13 +128,16 @@ impl Worker {
     pub(super) fn run(&self) -> bool {
         HERE.set(self);
         Remote::set_here(Some(self.remote));
+        monitor::wake();
+        self.remote.looks().set_next(FAIRNESS);
         while self.turn() {}
-        // Nothing is left but what has waited for a stack to the end, and what its destructors spawn.
-        while let Some(task) = self.shared.refused.pop_any().or_else(|| self.fresh.pop()) {
-            task.discard();
-        }
         Remote::set_here(None);
         HERE.set(ptr::null());
+        // Nothing is left but what has waited for a stack to the end. From here on the thread is a plain one: what a
+        // destructor spawns is run by another runtime, and it may wait for that.
+        while let Some(task) = self.shared.stack_wait.pop_any().or_else(|| self.fresh.pop()) {
+            task.discard();
+        }
         debug_assert!(self.started.borrow().is_empty(), "W5");
         !self.given_up.get()
     }
@@ -123,32 +145,18 @@ impl Worker {
     /// Runs one task, or waits until there is one. False: there will be none.
     #[inline]
     fn turn(&self) -> bool {
-        let turn = self.turn.get().wrapping_add(1);
-        self.turn.set(turn);
-        if turn.is_multiple_of(FAIRNESS) {
-            self.look_around();
-            // Counted as searching, for what it moves into its own queue others may have looked for.
-            self.shared.idle.start_search();
-            let oldest = self.oldest_fresh();
-            self.leave_search();
-            if let Some(task) = oldest {
-                self.start(task);
-            }
-            // Rarely: to be refused again takes several system calls.
-            if turn.is_multiple_of(FAIRNESS * FAIRNESS) {
-                self.ask_again();
-            }
-            if let Some((task, slot)) = self.relieved() {
-                self.start_on(task, slot);
-            }
+        let turn = self.turn.get() + 1;
+        if self.remote.looks().are_due(turn) && self.look(turn) {
+            return true; // not counted, so that the next is not one with a look
         }
+        self.turn.set(turn);
         if turn.is_multiple_of(2)
             && let Some(task) = self.remote.pop_ready()
         {
             self.resume(task);
         } else if let Some(task) = self.fresh.pop() {
             self.start(task);
-        } else if let Some((task, slot)) = self.relieved() {
+        } else if let Some((task, slot)) = self.retryable() {
             self.start_on(task, slot);
         } else if let Some(task) = self.remote.pop_ready() {
             self.resume(task);
@@ -158,13 +166,62 @@ impl Worker {
         true
     }
 
+    /// Looks round. True: it has found a task that has waited long, and run it.
+    #[cold]
+    fn look(&self, turn: u64) -> bool {
+        let looks = self.looks.get() + 1;
+        self.looks.set(looks);
+        let interval = self.next_interval();
+        self.remote.looks().set_next(turn + interval);
+        self.look_around();
+        // Rarely: to be refused again takes several system calls.
+        if looks.is_multiple_of(FAIRNESS) {
+            self.ask_again();
+        }
+        let start_relieved =
+            || self.retryable().map(|(task, slot)| self.start_on(task, slot)).is_some();
+        let start_oldest = || {
+            // Counted as searching, for what it moves into its own queue others may have looked for.
+            self.shared.idle.start_search();
+            let oldest = self.oldest_fresh();
+            self.leave_search();
+            oldest.map(|task| self.start(task)).is_some()
+        };
+        let mut places: [&dyn Fn() -> bool; 2] = [&start_relieved, &start_oldest];
+        places.rotate_left((looks % 2) as usize);
+        places.iter().any(|start| start())
+    }
+
+    /// After how many turns the worker is to look round again.
+    fn next_interval(&self) -> u64 {
+        let interval = self.interval.get();
+        let asked = self.remote.looks().were_asked_for();
+        if interval == FAIRNESS && !asked {
+            return FAIRNESS; // turns are quick, and the clock is left alone
+        }
+        let now = Instant::now();
+        let next = match self.looked_at.replace(Some(now)) {
+            Some(before) if !asked => {
+                let took = (now - before).as_nanos().max(1);
+                let fitting = u128::from(interval) * PACE.as_nanos() / took;
+                fitting.clamp(1, u128::from(FAIRNESS.min(2 * interval))) as u64
+            }
+            _ => 1,
+        };
+        if next == FAIRNESS {
+            self.looked_at.set(None);
+        }
+        self.interval.set(next);
+        next
+    }
+
     /// A task that has waited long: from outside, from the far end of the own queue, or from that of
     /// a worker which may be held up. They take turns in being looked at first, for each of them may
     /// never be empty.
     fn oldest_fresh(&self) -> Option<TaskRef> {
         const PLACES: [fn(&Worker) -> Option<TaskRef>; 3] =
             [Worker::steal_injected, Worker::steal_own, Worker::steal_from_others];
-        let first = (self.turn.get() / FAIRNESS) as usize;
+        let first = self.looks.get() as usize;
         (0..PLACES.len()).find_map(|step| PLACES[(first + step) % PLACES.len()](self))
     }
 
@@ -195,16 +252,16 @@ impl Worker {
 
     /// A task that was refused a stack before, and one for it.
     #[inline]
-    fn relieved(&self) -> Option<(TaskRef, Slot)> {
-        if self.shared.refused.any_relieved() { self.take_relieved() } else { None }
+    fn retryable(&self) -> Option<(TaskRef, Slot)> {
+        if self.shared.stack_wait.any_retryable() { self.take_retryable() } else { None }
     }
 
     #[cold]
-    fn take_relieved(&self) -> Option<(TaskRef, Slot)> {
-        let class = self.shared.refused.relieved(self.turn.get())?;
+    fn take_retryable(&self) -> Option<(TaskRef, Slot)> {
+        let class = self.shared.stack_wait.retryable(self.turn.get())?;
         // The stack comes first, so that a task that is refused again keeps its place.
         let slot = self.take_stack(class)?;
-        let Some(task) = self.shared.refused.pop(class) else {
+        let Some(task) = self.shared.stack_wait.pop(class) else {
             self.pool.borrow_mut().give(slot);
             return None;
         };
@@ -222,6 +279,7 @@ impl Worker {
 
     #[inline]
     fn take_stack(&self, class: Class) -> Option<Slot> {
+        stack::catch_up();
         let taken = self.pool.borrow_mut().take(class);
         taken.or_else(|error| self.take_scarce(class, error)).ok()
     }
@@ -256,15 +314,16 @@ impl Worker {
     fn run_task(&self, task: Started) {
         self.remote.running().begin(&task, self.shared.watched);
         // SAFETY: C2, T2: pinned to this worker, and in no queue.
-        let turn = unsafe { task.resume() };
+        let outcome = unsafe { task.resume() };
         self.remote.running().end();
-        if let Turn::Suspended(Signal::Park) = turn {
+        unwind::assert_calm();
+        if let ResumeOutcome::Suspended(SwitchReason::Park) = outcome {
             return self.remote.park(task);
         }
         self.remote.settle_pending();
-        match turn {
-            Turn::Suspended(_) => self.remote.push_ready(task),
-            Turn::Ended(slot, index) => {
+        match outcome {
+            ResumeOutcome::Suspended(_) => self.remote.push_ready(task),
+            ResumeOutcome::Ended(slot, index) => {
                 self.pool.borrow_mut().give(slot);
                 self.unlist(index);
             }
@@ -284,7 +343,6 @@ impl Worker {
     /// What is looked at now and then, and before sleeping.
     fn look_around(&self) {
         self.remote.fire_timers();
-        self.remote.wake_put_off();
         if let Some(reports) = deadlock::asked_since(self.reported.get()) {
             self.reported.set(reports);
             deadlock::write_down(&self.started.borrow());
@@ -310,7 +368,7 @@ impl Worker {
         shared.idle.start_search();
         let goes_on = loop {
             self.look_around();
-            if self.remote.has_ready() || self.shared.refused.any_relieved() {
+            if self.remote.has_ready() || self.shared.stack_wait.any_retryable() {
                 break true;
             }
             if let Some(task) = self.search() {
@@ -319,7 +377,7 @@ impl Worker {
                 return true;
             }
             self.ask_again();
-            if self.remote.has_ready() || self.shared.refused.any_relieved() {
+            if self.remote.has_ready() || self.shared.stack_wait.any_retryable() {
                 break true;
             }
             let mut deadline = self.remote.next_timer();
@@ -327,8 +385,11 @@ impl Worker {
                 if self.started.borrow().is_empty() {
                     break false;
                 }
-                self.leftovers().write_down(&self.started.borrow());
-                if deadline.is_none() && !self.given_up.get() {
+                let started = self.started.borrow();
+                let comes = started.iter().any(|task| task.waits_for_what_comes(&shared.remotes));
+                self.survivors().write_down(&started);
+                drop(started);
+                if deadline.is_none() && !comes && !self.given_up.get() {
                     let since = *silent_since.get_or_insert_with(Instant::now);
                     if since.elapsed() < SILENCE {
                         deadline = Some(since + SILENCE);
@@ -342,8 +403,9 @@ impl Worker {
                 self.remote.sleep().block(deadline, deadlock::blocking);
             }
             shared.idle.sleep_to_search(self.remote.sleep());
+            monitor::wake();
             if self.closing.get() {
-                self.leftovers().strike_out();
+                self.survivors().strike_out();
             }
         };
         self.leave_search();
@@ -391,11 +453,11 @@ impl Worker {
     fn take_scarce(&self, class: Class, error: io::Error) -> io::Result<Slot> {
         static REPORT: Once = Once::new();
         REPORT.call_once(|| {
-            crate::report::tell(format_args!(
+            crate::base::report::line(format_args!(
                 "coro: {error}; coroutines that have not started wait until a stack is free"
             ));
         });
-        if shortage::announce(class) {
+        if stack_pressure::announce(class) {
             // Release: whoever follows the call finds the shortage announced. This worker follows it
             // too, for there may be an earlier one that it has not followed, for another class.
             RECLAIM.fetch_add(1, Ordering::Release);
@@ -409,7 +471,7 @@ impl Worker {
     /// wait.
     #[inline]
     fn ask_again(&self) {
-        for class in self.shared.refused.short() {
+        for class in self.shared.stack_wait.short() {
             if let Ok(slot) = stack::take(class) {
                 stack::give(slot);
             }
@@ -424,8 +486,8 @@ impl Worker {
         self.pool.borrow_mut().give_up();
     }
 
-    fn leftovers(&self) -> &Leftovers {
-        &self.shared.leftovers[self.index]
+    fn survivors(&self) -> &SurvivorReport {
+        &self.shared.survivors[self.index]
     }
 
     /// Tells who was cancelled and does not end. A shutdown is over without them, and the worker goes on
@@ -433,7 +495,7 @@ impl Worker {
     #[cold]
     fn give_up_tasks(&self) {
         self.given_up.set(true);
-        self.leftovers().tell();
-        self.shared.exits.worker_goes_on();
+        self.survivors().tell();
+        self.shared.shutdown_latch.worker_goes_on();
     }
 }

@@ -29,7 +29,7 @@ const PIDFD_SELF_THREAD: c_int = -10000;
 const BATCH: usize = 128;
 
 /// The kernel has refused: the first `done` ranges have the advice.
-pub(super) struct Refused {
+pub(super) struct AdviceError {
     pub(super) done: usize,
     pub(super) errno: c_int,
 }
@@ -43,7 +43,7 @@ pub(super) unsafe fn advise(
     advice: c_int,
     count: usize,
     range: impl Fn(usize) -> Range<usize>,
-) -> Result<(), Refused> {
+) -> Result<(), AdviceError> {
     let mut done = 0;
     while done < count {
         let mut batch = [iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; BATCH];
@@ -62,7 +62,7 @@ pub(super) unsafe fn advise(
         for entry in batch.iter() {
             // SAFETY: S5, by the caller's promise.
             if unsafe { libc::madvise(entry.iov_base, entry.iov_len, advice) } != 0 {
-                return Err(Refused { done, errno: last_errno() });
+                return Err(AdviceError { done, errno: last_errno() });
             }
             done += 1;
         }

@@ -7,7 +7,7 @@
 //!   survives `MADV_DONTNEED` on its neighbours and, as a private mapping's page tables are copied,
 //!   `fork`.
 //! - **`mprotect(PROT_NONE)`** works everywhere, but cuts the mapping: each guard adds two, and the
-//!   kernel stops at `vm.max_map_count` of them, 65,530 unless it is told otherwise.
+//!   kernel stops at `vm.max_map_count` of them, 65,530 unless it is told otherwise (see `limits`).
 //!
 //! Markers are tried first. `EINVAL` means that the kernel is older, or that the memory is locked
 //! (`mlockall`), which excludes markers; these slots then get the second kind. The choice is made
@@ -20,7 +20,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use libc::{c_int, c_void};
 
 use super::advise::{advise, last_errno};
-use crate::environment::variable;
+use super::limits::{self, Refusal};
+use crate::base::env::variable;
 
 /// `MADV_GUARD_INSTALL` of `linux/mman.h`, for which libc has no name.
 const MADV_GUARD_INSTALL: c_int = 102;
@@ -66,7 +67,7 @@ pub(super) struct Installed {
     pub(super) count: usize,
     pub(super) way: Way,
     /// Why there are not more of them.
-    pub(super) refused: Option<c_int>,
+    pub(super) refused: Option<Refusal>,
 }
 
 /// Makes the ranges `guard(0)`, .. `guard(wanted - 1)` inaccessible, in this order.
@@ -78,23 +79,41 @@ pub(super) unsafe fn install(wanted: usize, guard: impl Fn(usize) -> Range<usize
     let policy = POLICY.load(Ordering::Relaxed);
     if policy != Policy::Mprotect as u8 {
         // SAFETY: S5, by the caller's promise.
-        let (count, refused) = match unsafe { advise(MADV_GUARD_INSTALL, wanted, &guard) } {
+        let (count, errno) = match unsafe { advise(MADV_GUARD_INSTALL, wanted, &guard) } {
             Ok(()) => (wanted, None),
             Err(refused) => (refused.done, Some(refused.errno)),
         };
         // What was marked before the refusal is good. If nothing was, the other way may work.
-        let excluded = count == 0 && refused == Some(libc::EINVAL);
+        let excluded = count == 0 && errno == Some(libc::EINVAL);
         if !excluded || policy == Policy::Marker as u8 {
+            let call = "madvise(MADV_GUARD_INSTALL)";
+            let refused = errno.map(|errno| Refusal::Call { call, errno });
             return Installed { count, way: Way::Marker, refused };
         }
     }
     for count in 0..wanted {
-        let range = guard(count);
         // SAFETY: S5, by the caller's promise.
-        if unsafe { libc::mprotect(range.start as *mut c_void, range.len(), libc::PROT_NONE) } != 0
-        {
-            return Installed { count, way: Way::Mprotect, refused: Some(last_errno()) };
+        if let Err(refusal) = unsafe { protect(guard(count)) } {
+            return Installed { count, way: Way::Mprotect, refused: Some(refusal) };
         }
     }
     Installed { count: wanted, way: Way::Mprotect, refused: None }
+}
+
+/// Makes one range inaccessible by `mprotect`.
+///
+/// # Safety
+///
+/// As for [`install`].
+unsafe fn protect(guard: Range<usize>) -> Result<(), Refusal> {
+    limits::take_mappings()?;
+    // SAFETY: S5, by the caller's promise.
+    match unsafe { libc::mprotect(guard.start as *mut c_void, guard.len(), libc::PROT_NONE) } {
+        0 => Ok(()),
+        _ => {
+            let errno = last_errno();
+            limits::return_mappings();
+            Err(Refusal::Call { call: "mprotect", errno })
+        }
+    }
 }

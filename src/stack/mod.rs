@@ -6,11 +6,11 @@
 //! gives it back. What happens to a stack afterwards is bookkeeping on plain numbers.
 //!
 //! ```text
-//!  base             base + 1 TiB              + 4 TiB                 + 12 TiB          + 13 TiB
-//!   +----------------+---------------+- - - - -+----------------+- - - -+----------------+
-//!   |  16 KiB slots  | 32 KiB slots  |         |  256 KiB slots |       |  64 MiB slots  |
-//!   +----------------+---------------+- - - - -+----------------+- - - -+----------------+
-//!     class 0          class 1                   class 4 (DEFAULT)        class 12
+//!  base             base + 1 TiB     + 2 TiB          + 3 TiB       + 10 TiB          + 11 TiB
+//!   +----------------+----------------+----------------+- - - - - - -+-----------------+
+//!   | 128 KiB slots  | 256 KiB slots  | 512 KiB slots  |             |  128 MiB slots  |
+//!   +----------------+----------------+----------------+- - - - - - -+-----------------+
+//!     class 0          class 1 (DEFAULT)                               class 10
 //!
 //!  one span:   handed out, in address order      guarded, kept ready    still PROT_NONE
 //!             |  0  |  1  |  2  | ... | n - 1 |  n  | ... | n + 15  |  . . . . . . . . .
@@ -20,8 +20,8 @@
 //!               +--------------+----------------------------------------+------------+
 //!               |    guard     |  the stack, growing down         <---- |   colour   |
 //!               +--------------+----------------------------------------+------------+
-//!                 slot / 4, at                                            0..15 steps
-//!                 most 16 KiB                                             of 192 bytes
+//!                   80 KiB                                                0..15 steps
+//!                                                                         of 192 bytes
 //! ```
 //!
 //! Every span is the same power of two, every slot is aligned to its size, and the colour follows
@@ -32,13 +32,15 @@
 //!
 //! | file | its one idea |
 //! |---|---|
-//! | `class` | the thirteen sizes |
+//! | `class` | the eleven sizes |
 //! | `slot` | the arithmetic from an address to its slot, and `Slot`, which owns one |
 //! | `asan`, `valgrind` | telling AddressSanitizer and valgrind what they cannot see |
 //! | `advise` | one `madvise` for many ranges in one system call |
+//! | `limits` | what of the system's limits is for stacks, and what an error says of them |
 //! | `guard` | the inaccessible low end, by guard marker or by `mprotect` |
+//! | `resident` | the object that holds this code stays loaded |
 //! | `line`, `overflow` | the one line that a stack overflow prints |
-//! | `shortage` | whether the kernel has refused a stack, and somebody wants the idle ones |
+//! | `stack_pressure` | whether the kernel has refused a stack, and somebody wants the idle ones |
 //! | `region` | the reservation, and fresh slots cut from it |
 //! | `pool` | idle slots: one cache for each worker, shelves that all share, pages given back |
 //! | `altstack` | the stack on which the fault handler runs |
@@ -64,19 +66,22 @@
 //! - **S7, the earlier action stays readable.** It is published before our handler can run and is
 //!   never freed.
 //! - **S8, plain C calls.** They get numbers, and pointers to live locals of the right type. All-zero
-//!   bytes are a valid value of `sigaction`, `sigset_t`, `stack_t` and `rlimit`.
+//!   bytes are a valid value of `sigaction`, `sigset_t`, `stack_t`, `rlimit` and `Dl_info`.
 
 mod advise;
 mod altstack;
 mod asan;
 mod class;
 mod guard;
+mod limits;
 mod line;
 mod overflow;
 mod pool;
 mod region;
-pub(crate) mod shortage;
+#[cfg(not(target_feature = "crt-static"))]
+mod resident;
 mod slot;
+pub(crate) mod stack_pressure;
 #[cfg(test)]
 mod tests;
 mod valgrind;
@@ -85,7 +90,7 @@ pub(crate) use altstack::protect_thread;
 pub(crate) use asan::unmark;
 pub(crate) use class::Class;
 pub(crate) use line::Line;
-pub(crate) use overflow::set_describe;
+pub(crate) use overflow::{catch_up, set_describe};
 pub(crate) use pool::{Pool, give, provide, take, usage};
 pub(crate) use region::init;
 pub(crate) use slot::{Slot, bounds_of, ceiling_of};

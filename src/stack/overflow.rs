@@ -24,7 +24,9 @@ use std::io;
 use std::mem;
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use libc::{c_int, c_void, sigaction, siginfo_t, ucontext_t};
 
@@ -70,8 +72,62 @@ pub(crate) fn set_describe(describe: fn(ceiling: usize, line: &mut Line)) {
     let _ = DESCRIBE.set(describe);
 }
 
-/// Puts the handler in place. Called once, by `region::init`.
+/// The handler is to be put in place later.
+static PUT_OFF: AtomicBool = AtomicBool::new(false);
+
+/// Since when it is put off.
+static PUT_OFF_SINCE: OnceLock<Instant> = OnceLock::new();
+
+/// For how long at most: far longer than std needs to come to `main`.
+const LONGEST_DELAY: Duration = Duration::from_millis(100);
+
+/// Puts the handler in place, or later if `main` may not have begun. Called once, by `region::init`.
+///
+/// std has a handler of its own, for its threads' overflows, and installs it before `main`, if there is none by then.
+/// So ours comes after it.
 pub(super) fn install() -> io::Result<()> {
+    #[cfg(not(target_feature = "crt-static"))]
+    super::resident::keep_loaded();
+    if may_be_before_main()? {
+        PUT_OFF_SINCE.get_or_init(Instant::now);
+        PUT_OFF.store(true, Ordering::Relaxed);
+        return Ok(());
+    }
+    install_now()
+}
+
+/// Whether this may be the main thread before `main`. In a program whose `main` is not Rust's it may seem so for ever.
+fn may_be_before_main() -> io::Result<bool> {
+    // SAFETY: S8, both take nothing.
+    let is_main_thread = unsafe { libc::getpid() == libc::gettid() };
+    // std names the main thread when it has come to `main`.
+    Ok(is_main_thread && thread::current().name().is_none() && is_std_still_to_come()?)
+}
+
+/// Whether std has not installed its handler, nor anybody one of their own.
+fn is_std_still_to_come() -> io::Result<bool> {
+    Ok(swap_action(libc::SIGSEGV, None)?.sa_sigaction == libc::SIG_DFL)
+}
+
+/// Puts the handler in place that was put off, if it is time. Called before a coroutine begins.
+#[inline]
+pub(crate) fn catch_up() {
+    if PUT_OFF.load(Ordering::Relaxed) {
+        install_if_due();
+    }
+}
+
+#[cold]
+fn install_if_due() {
+    let late = PUT_OFF_SINCE.get().is_some_and(|since| since.elapsed() >= LONGEST_DELAY);
+    let is_due = late || matches!(is_std_still_to_come(), Ok(false));
+    if is_due && PUT_OFF.swap(false, Ordering::Relaxed) {
+        // The kernel does not refuse it to whom it has granted a look. The guards are there in any case.
+        let _ = install_now();
+    }
+}
+
+fn install_now() -> io::Result<()> {
     for watched in &WATCHED {
         // Kept before ours can run.
         let before = swap_action(watched.signal, None)?;
@@ -185,7 +241,7 @@ fn report(place: &Place) {
     line.push_u64(number);
     line.push_str(unit);
     line.push_str(")\n");
-    crate::report::write(line.as_bytes());
+    crate::base::report::write(line.as_bytes());
 }
 
 /// Does what would have happened had we never come.

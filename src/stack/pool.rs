@@ -31,9 +31,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::advise::advise;
 use super::class::Class;
 use super::region::{fresh, lock};
-use super::shortage;
 use super::slot::{self, Slot};
-use crate::roster::Roster;
+use super::stack_pressure;
+use crate::base::append_only_list::AppendOnlyList;
 
 /// Slots that move between a pool and a shelf, or lose their pages, together.
 const BATCH: usize = 64;
@@ -72,7 +72,7 @@ static SHELVES: [Mutex<Shelf>; Class::COUNT] =
 static SHELVED: AtomicUsize = AtomicUsize::new(0);
 
 /// What each pool holds, or held when it was dropped, which is nothing.
-static POOLS: Roster<Held> = Roster::new();
+static POOLS: AppendOnlyList<Held> = AppendOnlyList::new();
 
 /// The number of slots in a pool, on a line that only its owner writes to.
 #[repr(align(128))]
@@ -116,7 +116,7 @@ fn shelve(class: Class, slots: impl ExactSizeIterator<Item = Slot>) {
     } else {
         drop(locked);
     }
-    shortage::relieve(class);
+    stack_pressure::clear(class);
 }
 
 /// Gives the slots' pages back to the system. The guards stay: they are not part of the ranges.
@@ -200,7 +200,7 @@ impl Pool {
         let count = idle.len();
         self.publish(1);
         // Where somebody waits for such a stack, it is of no use here.
-        if count >= scaled(POOL_LIMIT, class) || shortage::is_announced(class) {
+        if count >= scaled(POOL_LIMIT, class) || stack_pressure::is_announced(class) {
             self.shed(class, batch(class).min(count));
         }
     }
@@ -213,7 +213,7 @@ impl Pool {
     /// Puts those on the shelves for which somebody waits.
     pub(crate) fn give_up(&mut self) {
         Class::all()
-            .filter(|class| shortage::is_announced(*class))
+            .filter(|class| stack_pressure::is_announced(*class))
             .for_each(|class| self.empty(class));
     }
 
@@ -238,7 +238,7 @@ impl Pool {
         if let Some(slot) = self.fetch(class) {
             return Ok(slot);
         }
-        if shortage::is_announced(class) {
+        if stack_pressure::is_announced(class) {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
         // Another worker may have put some on the shelf while the kernel was thinking.
@@ -251,7 +251,7 @@ impl Pool {
         let idle = &mut self.idle[class.index()];
         let mut shelf = lock(&SHELVES[class.index()]);
         let best = shelf.best();
-        let wanted = if shortage::is_announced(class) { 1 } else { batch(class) };
+        let wanted = if stack_pressure::is_announced(class) { 1 } else { batch(class) };
         let count = best.len().min(wanted);
         idle.extend(best.drain(best.len() - count..));
         drop(shelf);

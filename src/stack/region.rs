@@ -1,6 +1,6 @@
 //! The reservation, and fresh slots cut from it.
 //!
-//! At first use one mapping of 13 TiB is asked for, `PROT_NONE` and `MAP_NORESERVE`. It costs
+//! At first use one mapping of 11 TiB is asked for, `PROT_NONE` and `MAP_NORESERVE`. It costs
 //! nothing but addresses, of which a process has 128 TiB. Where these are rationed (`ulimit -v`,
 //! valgrind) the span is halved until the kernel agrees.
 //!
@@ -20,7 +20,7 @@
 //! what is beyond: both steps may be done twice.
 //!
 //! Opening before marking means that an overflow could, for a moment, not be caught, were the slots
-//! in use; they are not. The other order would give page tables to the 13 TiB mapping as a
+//! in use; they are not. The other order would give page tables to the 11 TiB mapping as a
 //! whole, and the kernel would then write all of it into a core dump, page by page.
 //!
 //! Chunks double from 16 slots to 512, so that a small program opens little and a large one pays
@@ -29,7 +29,6 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::mem;
 use std::ops::Range;
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -37,8 +36,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use libc::{c_int, c_void};
 
 use super::advise::last_errno;
-use super::class::{Class, Size};
+use super::class::{Class, GUARD};
 use super::guard::{self, Way};
+use super::limits::{self, Refusal};
 use super::overflow;
 use super::slot::{self, Slot};
 use super::valgrind;
@@ -50,7 +50,7 @@ const LARGEST_SPAN_SHIFT: usize = 40;
 const SMALLEST_SPAN_SHIFT: usize = 24;
 
 /// The alignment that the largest slot needs.
-const LARGEST_ALIGN: usize = Class::LARGEST_SIZE;
+const LARGEST_ALIGN: usize = Class::LARGEST.slot_size();
 
 /// The region's name in `/proc/self/maps`.
 const NAME: &CStr = c"coro stacks";
@@ -65,12 +65,15 @@ struct Cursor {
     issued: usize,
     /// Slots with their guard in place: the first so many.
     ready: usize,
+    /// Slots that are accessible: the first so many.
+    open: usize,
     /// Slots to make ready next time.
     chunk: usize,
 }
 
 static CURSORS: [Mutex<Cursor>; Class::COUNT] =
-    [const { Mutex::new(Cursor { issued: 0, ready: 0, chunk: FIRST_CHUNK }) }; Class::COUNT];
+    [const { Mutex::new(Cursor { issued: 0, ready: 0, open: 0, chunk: FIRST_CHUNK }) };
+        Class::COUNT];
 
 static INIT: Mutex<()> = Mutex::new(());
 
@@ -119,39 +122,36 @@ pub(super) fn fresh(class: Class) -> io::Result<Slot> {
     init()?;
     let mut cursor = lock(&CURSORS[class.index()]);
     if cursor.issued == cursor.ready {
-        cursor.prepare(class)?;
+        cursor.prepare(class).map_err(|refusal| refusal.into_error(class))?;
     }
     let start = slot::start_of(class, cursor.issued);
     cursor.issued += 1;
     slot::set_issued(class, cursor.issued);
-    valgrind::register_stack(start + class.guard_size(), start + class.slot_size());
+    valgrind::register_stack(start + GUARD, start + class.slot_size());
     // SAFETY: S2, the cursor passes each place once.
     Ok(unsafe { Slot::from_raw(start + class.slot_size()) })
 }
 
 impl Cursor {
     /// Makes at least one more slot ready.
-    fn prepare(&mut self, class: Class) -> io::Result<()> {
+    fn prepare(&mut self, class: Class) -> Result<(), Refusal> {
         let capacity = slot::capacity(class);
         if self.ready == capacity {
-            return Err(full(class, capacity));
+            let largest = slot::region_length() == Class::COUNT << LARGEST_SPAN_SHIFT;
+            return Err(Refusal::Full { capacity, largest });
         }
         let size = class.slot_size();
         let largest = (LARGEST_CHUNK_BYTES / size).clamp(1, LARGEST_CHUNK);
         let mut count = self.chunk.min(largest).min(capacity - self.ready);
-        let start = slot::start_of(class, self.ready);
-        // Where the kernel counts bytes (ulimit -d, strict overcommit), a smaller chunk may pass.
-        // SAFETY: S5, these slots are inside the region and not issued.
-        while let Err(errno) = unsafe { open(start..start + count * size) } {
+        // Where bytes are counted (ulimit -d, strict overcommit), a smaller chunk may pass.
+        while let Err(refusal) = self.open(class, self.ready + count) {
             if count == 1 {
-                return Err(refused(class, "mprotect", errno));
+                return Err(refusal);
             }
             count /= 2;
         }
-        let guard_at = |i: usize| {
-            let start = start + i * size;
-            start..start + class.guard_size()
-        };
+        let start = slot::start_of(class, self.ready);
+        let guard_at = |i: usize| start + i * size..start + i * size + GUARD;
         // SAFETY: S5, these slots are inside the region and not issued.
         let guards = unsafe { guard::install(count, guard_at) };
         self.ready += guards.count;
@@ -160,15 +160,22 @@ impl Cursor {
             Way::Mprotect => 1,
         };
         match guards.refused {
-            Some(errno) if guards.count == 0 => {
-                let call = match guards.way {
-                    Way::Marker => "madvise(MADV_GUARD_INSTALL)",
-                    Way::Mprotect => "mprotect",
-                };
-                Err(refused(class, call, errno))
-            }
+            Some(refusal) if guards.count == 0 => Err(refusal),
             _ => Ok(()),
         }
+    }
+
+    /// Makes the first `count` slots accessible, as far as they are not ready.
+    fn open(&mut self, class: Class, count: usize) -> Result<(), Refusal> {
+        let size = class.slot_size();
+        let bytes = count.saturating_sub(self.open) * size;
+        limits::take_bytes(bytes)?;
+        let start = slot::start_of(class, self.ready);
+        // SAFETY: S5, these slots are inside the region and not issued.
+        unsafe { open(start..start + (count - self.ready) * size) }
+            .inspect_err(|_| limits::return_bytes(bytes))?;
+        self.open = self.open.max(count);
+        Ok(())
     }
 }
 
@@ -177,21 +184,20 @@ impl Cursor {
 /// # Safety
 ///
 /// The range is whole slots that nobody owns yet (S5).
-unsafe fn open(range: Range<usize>) -> Result<(), c_int> {
+unsafe fn open(range: Range<usize>) -> Result<(), Refusal> {
     let access = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: S5, by the caller's promise.
     match unsafe { libc::mprotect(range.start as *mut c_void, range.len(), access) } {
         0 => Ok(()),
-        _ => Err(last_errno()),
+        _ => Err(Refusal::Call { call: "mprotect", errno: last_errno() }),
     }
 }
 
 /// The largest region that can be had: its base and the binary logarithm of a span.
 fn reserve() -> io::Result<(usize, usize)> {
     let mut span_shift = LARGEST_SPAN_SHIFT;
-    if let Some(limit) = limit_of(libc::RLIMIT_AS) {
-        // The program's heap has to grow within the same limit.
-        while span_shift > SMALLEST_SPAN_SHIFT && (Class::COUNT << span_shift) > limit / 2 {
+    if let Some(share) = limits::share_of_addresses() {
+        while span_shift > SMALLEST_SPAN_SHIFT && (Class::COUNT << span_shift) > share {
             span_shift -= 1;
         }
     }
@@ -199,12 +205,14 @@ fn reserve() -> io::Result<(usize, usize)> {
         match map(span_shift) {
             Ok(base) => return Ok((base, span_shift)),
             Err(_) if span_shift > SMALLEST_SPAN_SHIFT => span_shift -= 1,
-            Err(errno) => return Err(no_region(errno)),
+            Err(errno) => {
+                return Err(limits::no_region(Class::COUNT << SMALLEST_SPAN_SHIFT, errno));
+            }
         }
     }
 }
 
-/// Maps thirteen spans, aligned to the largest slot that fits into one.
+/// Maps eleven spans, aligned to the largest slot that fits into one.
 fn map(span_shift: usize) -> Result<usize, c_int> {
     let length = Class::COUNT << span_shift;
     let align = LARGEST_ALIGN.min(1 << span_shift);
@@ -234,63 +242,4 @@ fn map(span_shift: usize) -> Result<usize, c_int> {
         libc::prctl(libc::PR_SET_VMA, libc::PR_SET_VMA_ANON_NAME, base, length, NAME.as_ptr())
     };
     Ok(base)
-}
-
-/// The soft limit on a resource, if there is one.
-fn limit_of(resource: libc::__rlimit_resource_t) -> Option<usize> {
-    // SAFETY: S8.
-    let mut limit: libc::rlimit = unsafe { mem::zeroed() };
-    // SAFETY: S8.
-    let known = unsafe { libc::getrlimit(resource, &mut limit) } == 0;
-    (known && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur as usize)
-}
-
-fn no_region(errno: c_int) -> io::Error {
-    let least = Size(Class::COUNT << SMALLEST_SPAN_SHIFT);
-    let cause = io::Error::from_raw_os_error(errno);
-    let mut message = format!("no addresses for stacks ({least} at least): mmap: {cause}");
-    if let Some(limit) = limit_of(libc::RLIMIT_AS) {
-        message += &format!("; ulimit -v = {}, raise it", limit >> 10);
-    }
-    // EAGAIN is how mmap says that mlockall(MCL_FUTURE) is in force and the limit met.
-    if let (libc::EAGAIN, Some(limit)) = (errno, limit_of(libc::RLIMIT_MEMLOCK)) {
-        message += &format!("; memory is locked and ulimit -l = {}, raise it", limit >> 10);
-    }
-    io::Error::new(io::ErrorKind::OutOfMemory, message)
-}
-
-fn full(class: Class, capacity: usize) -> io::Error {
-    let size = Size(class.slot_size());
-    let mut message =
-        format!("no stack of {size}: the region for this size is full ({capacity} slots)");
-    if slot::region_length() < Class::COUNT << LARGEST_SPAN_SHIFT {
-        let region = Size(slot::region_length());
-        message += &format!("; with more addresses than {region} it is larger, see ulimit -v");
-    }
-    io::Error::new(io::ErrorKind::OutOfMemory, message)
-}
-
-fn refused(class: Class, call: &str, errno: c_int) -> io::Error {
-    let size = Size(class.slot_size());
-    let cause = io::Error::from_raw_os_error(errno);
-    let mut message = format!("no stack of {size}: {call}: {cause}");
-    let setting = |name: &str| {
-        let text = std::fs::read_to_string(format!("/proc/sys/vm/{name}")).unwrap_or_default();
-        text.trim_end().to_owned()
-    };
-    if errno == libc::ENOMEM {
-        let mappings = setting("max_map_count");
-        message +=
-            &format!("; vm.max_map_count = {mappings}, raise it or use fewer coroutines at a time");
-        if let Some(limit) = limit_of(libc::RLIMIT_DATA) {
-            message += &format!("; ulimit -d = {}", limit >> 10);
-        }
-        if setting("overcommit_memory") == "2" {
-            message += "; vm.overcommit_memory = 2 counts each stack in full";
-        }
-    }
-    if errno == libc::EINVAL {
-        message += "; guard markers need Linux 6.13 and memory that is not locked";
-    }
-    io::Error::new(io::ErrorKind::OutOfMemory, message)
 }

@@ -8,10 +8,10 @@
 //!
 //!           | class    | place in the class | place in the slot  |
 //!           +----------+--------------------+--------------------+
-//!            ^ from bit span_shift up        ^ the low 14 + class bits
+//!            ^ from bit span_shift up        ^ the low 17 + class bits
 //!
 //!  end     = (address | low bits all one) + 1       slots are aligned to their size
-//!  number  = address >> (14 + class)
+//!  number  = address >> (17 + class)
 //!  ceiling = end - (number & 15) * COLOUR_STEP
 //! ```
 //!
@@ -20,7 +20,7 @@
 //! are constants, so [`ceiling_of`] asks first whether the address is there (measured: 1.0 ns a
 //! [`tls::id`](crate::tls::id) against 1.7 ns).
 //!
-//! **Why a colour.** Slots are aligned to at least 16 KiB. Were all stacks to begin at the same
+//! **Why a colour.** Slots are aligned to at least 128 KiB. Were all stacks to begin at the same
 //! place in their slots, the lines that every switch touches would fall into the same few cache sets,
 //! and a thousand coroutines would evict each other from a cache that could hold them all (measured:
 //! 41 ns a switch against 13 ns). Neighbours differ in the low bits of their number, and fresh slots
@@ -35,7 +35,7 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::class::{Class, SMALLEST_SHIFT};
+use super::class::{Class, GUARD, TOP};
 
 /// Bytes between one colour and the next. Three lines: sixteen colours are spread over the 64 sets
 /// of a first-level cache, and a record that is three lines long never shares a set with the next
@@ -45,7 +45,7 @@ const COLOUR_STEP: usize = 192;
 const COLOURS: usize = 16;
 
 const _: () = assert!(COLOUR_STEP.is_multiple_of(64), "a ceiling is aligned to a cache line");
-const _: () = assert!(COLOURS * COLOUR_STEP < (1 << SMALLEST_SHIFT) / 4, "colour leaves room");
+const _: () = assert!(COLOURS * COLOUR_STEP <= TOP / 2, "colour leaves room");
 
 /// Where the region lies.
 struct Layout {
@@ -157,6 +157,7 @@ pub(crate) fn ceiling_of(addr: usize) -> Option<NonZeroUsize> {
 }
 
 /// [`ceiling_of`], for addresses that are on no slot of the default class.
+#[cold]
 #[inline(never)]
 fn ceiling_of_other(addr: usize) -> Option<NonZeroUsize> {
     let (_, offset) = offset_of(addr)?;
@@ -187,7 +188,7 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn limit(&self) -> usize {
-        self.start + self.class.guard_size()
+        self.start + GUARD
     }
 
     pub(super) fn end(&self) -> usize {
@@ -246,7 +247,7 @@ impl Slot {
     #[inline(always)]
     pub(crate) fn limit(&self) -> usize {
         let class = self.class();
-        self.end() - class.slot_size() + class.guard_size()
+        self.end() - class.slot_size() + GUARD
     }
 
     /// The end less the colour, a multiple of 64: where the slot's content begins, downwards.

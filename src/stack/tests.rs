@@ -18,6 +18,9 @@ mod limits;
 use std::any::type_name_of_val;
 use std::arch::asm;
 use std::env;
+use std::io::Read as _;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{self, Command, Output};
 
@@ -174,9 +177,57 @@ fn status_kib(key: &str) -> usize {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-fn count_mappings() -> usize {
-    let text = std::fs::read("/proc/self/maps").unwrap();
-    text.iter().filter(|&&byte| byte == b'\n').count()
+/// The lines of `/proc/self/maps`: how many there are, and how many are about the region.
+///
+/// It takes no memory, so that looking changes nothing and works where no mapping is left. What is outside
+/// of the region is the allocator's and the threads'.
+fn count_mappings() -> (usize, usize) {
+    init().unwrap();
+    let start = slot::start_of(Class::all().next().unwrap(), 0);
+    let region = start..start + slot::region_length();
+    let mut maps = std::fs::File::open("/proc/self/maps").unwrap();
+    let (mut all, mut inside) = (0, 0);
+    // A line begins with its addresses, "start-end "; the rest is skipped.
+    let (mut buffer, mut numbers, mut current, mut skip) = ([0; 4096], [0; 2], 0, false);
+    loop {
+        let length = maps.read(&mut buffer).unwrap();
+        if length == 0 {
+            return (all, inside);
+        }
+        for &byte in &buffer[..length] {
+            match byte {
+                b'\n' => {
+                    all += 1;
+                    let [start, end] = numbers;
+                    inside += usize::from(start < region.end && region.start < end);
+                    (numbers, current, skip) = ([0; 2], 0, false);
+                }
+                _ if skip => {}
+                b'-' => current = 1,
+                b' ' => skip = true,
+                digit => {
+                    let digit = char::from(digit).to_digit(16).unwrap() as usize;
+                    numbers[current] = numbers[current] << 4 | digit;
+                }
+            }
+        }
+    }
+}
+
+/// How many of the stacks, by their limits and ends, have a page of memory, present or swapped.
+fn count_with_pages(stacks: impl Iterator<Item = Range<usize>>) -> usize {
+    // One word for each page of the address space; its highest bits say "present" and "swapped".
+    const HAS_MEMORY: u64 = 0b11 << 62;
+    let pagemap = std::fs::File::open("/proc/self/pagemap").unwrap();
+    let mut words = Vec::new();
+    let has_pages = |stack: &Range<usize>| {
+        let (first, last) = (stack.start / 4096, stack.end / 4096);
+        words.resize((last - first) * size_of::<u64>(), 0);
+        pagemap.read_exact_at(&mut words, (first * size_of::<u64>()) as u64).unwrap();
+        let mut words = words.chunks_exact(size_of::<u64>());
+        words.any(|word| u64::from_ne_bytes(word.try_into().unwrap()) & HAS_MEMORY != 0)
+    };
+    stacks.filter(has_pages).count()
 }
 
 #[test]

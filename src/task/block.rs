@@ -23,12 +23,12 @@ const BATCH: usize = 64;
 const DEPOT_BYTES: usize = 32 << 20;
 
 /// A block that is free.
-struct Free {
-    next: Option<NonNull<Free>>,
+struct FreeBlock {
+    next: Option<NonNull<FreeBlock>>,
 }
 
 /// A chain of exactly [`BATCH`] free blocks.
-struct Batch(NonNull<Free>);
+struct Batch(NonNull<FreeBlock>);
 
 // SAFETY: free blocks belong to whoever holds the chain, on whichever thread.
 unsafe impl Send for Batch {}
@@ -43,7 +43,7 @@ static DEPOT: Mutex<Depot> =
 
 /// The free blocks of one size in one thread: the chain in use and, behind it, a full one.
 struct Magazine {
-    chain: Option<NonNull<Free>>,
+    chain: Option<NonNull<FreeBlock>>,
     count: usize,
     spare: Option<Batch>,
 }
@@ -118,13 +118,13 @@ pub(super) unsafe fn free(block: NonNull<u8>, layout: Layout) {
         // SAFETY: the caller's word.
         return unsafe { dealloc(block.as_ptr(), layout) };
     };
-    let block = block.cast::<Free>();
+    let block = block.cast::<FreeBlock>();
     let kept = with_magazine(index, |magazine| {
         if magazine.count == BATCH {
             magazine.retire(index);
         }
         // SAFETY: the block is ours and has room for a link.
-        unsafe { block.write(Free { next: magazine.chain }) };
+        unsafe { block.write(FreeBlock { next: magazine.chain }) };
         magazine.chain = Some(block);
         magazine.count += 1;
     });
@@ -188,7 +188,7 @@ impl Batch {
     }
 }
 
-fn free_chain(mut chain: Option<NonNull<Free>>, index: usize) {
+fn free_chain(mut chain: Option<NonNull<FreeBlock>>, index: usize) {
     while let Some(block) = chain {
         // SAFETY: the chain is ours, and its blocks all have this layout.
         unsafe {

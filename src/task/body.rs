@@ -7,18 +7,21 @@ use std::fmt;
 use std::io;
 use std::mem::{self, ManuallyDrop, needs_drop, offset_of};
 use std::panic::Location;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicPtr;
+use std::sync::{Mutex, PoisonError};
 
 use super::block;
 use super::children::Children;
 use super::handle::JoinHandle;
 use super::header::{Header, TaskRef, VTable, Waiter, drop_header};
+use super::remote::TaskLabel;
 use super::state::State;
-use crate::id::Id;
-use crate::locals::{Interruption, Quiet, quietly};
+use crate::base::id::Id;
+use crate::base::report;
 use crate::stack::Class;
-use crate::unwind::catch_call;
+use crate::unwind::{Interruption, PanicSink, catch_and_report, clear, is_interruption, panicking};
 
 /// Why a coroutine gave no value.
 ///
@@ -33,6 +36,17 @@ use crate::unwind::catch_call;
 ///     }
 ///     other => unreachable!("{other:?}"),
 /// }
+/// ```
+///
+/// As that of a thread, the payload of a coroutine's panic need not be `Sync`. So a `JoinError` is not `Sync`, and
+/// `?` does not make a `Box<dyn Error + Send + Sync>` of it, nor an error of the `anyhow` crate. An [`io::Error`]
+/// of it goes into both:
+///
+/// ```
+/// fn answer() -> Result<u32, Box<dyn std::error::Error + Send + Sync>> {
+///     Ok(coro::go(|| 42).join().map_err(std::io::Error::from)?)
+/// }
+/// assert_eq!(answer().unwrap(), 42);
 /// ```
 pub enum JoinError {
     /// It panicked, with this payload. A coroutine that joins itself gets this too, with a
@@ -221,7 +235,7 @@ where
         owner: AtomicPtr::new(ptr::null_mut()),
         link: Cell::new(ptr::null_mut()),
         waiter: UnsafeCell::new(Waiter::Nobody),
-        stage: Cell::new(ptr::null_mut()),
+        stack: Cell::new(ptr::null_mut()),
         id: Id::next(),
         name: options.name,
         location: options.location,
@@ -244,34 +258,46 @@ where
 
 /// Runs the closure on the task's own stack and stores what becomes of it. Called by the
 /// trampoline, so nothing unwinds out of it (H4).
-unsafe extern "C" fn run<F, T, P>(task: *mut ())
+unsafe extern "C" fn run<F, T, P>(block: *mut ())
 where
     F: FnOnce() -> T,
 {
     // SAFETY: T1, the worker holds a reference while the task runs.
-    let task = unsafe { &*task.cast::<Task<F, T, P>>() };
-    let header = &task.header;
-    let content = task.content.get();
+    let (header, content) = unsafe {
+        let task = block.cast::<Task<F, T, P>>();
+        (&(*task).header, (*task).content.get())
+    };
     // Closure and value may be large, so they are moved between block and stack once each, and not
     // through `catch_unwind` as well.
     let ended = if header.is_cancelled() {
         // Never to run: what it captured is dropped here, where a destructor may suspend.
         header.cancel_delivered.set(true);
         // SAFETY: T5, the content is the closure, and it is the task's.
-        quietly(|| unsafe { content.cast::<F>().drop_in_place() });
+        catch_and_report(|| unsafe { content.cast::<F>().drop_in_place() });
         Err(JoinError::Cancelled)
     } else {
         // SAFETY: T5, the content is the closure, and it is the task's.
-        unsafe { catch_call(content.cast(), run_closure::<F, T>) }.map_err(|payload| {
-            match payload.downcast_ref::<Interruption>() {
+        catch_unwind(AssertUnwindSafe(|| unsafe { run_closure::<F, T>(content) })).map_err(
+            |payload| match payload.downcast_ref::<Interruption>() {
                 Some(interruption) if interruption.target == header.id => JoinError::Cancelled,
                 _ => JoinError::Panicked(payload),
-            }
-        })
+            },
+        )
     };
+    if panicking() {
+        clear(TaskLabel::of(header));
+    }
     let panicked = matches!(ended, Err(JoinError::Panicked(_)));
-    if panicked && let Some(children) = header.children() {
-        children.note_panic();
+    // SAFETY: T1, it is the address of the whole block.
+    let children = unsafe { Header::children(block.cast()) };
+    // A scope tells of its children's itself.
+    let is_to_be_told = match &ended {
+        Err(JoinError::Panicked(payload)) => children.is_none() && !is_interruption(&**payload),
+        _ => false,
+    };
+    if panicked && let Some(children) = children {
+        // SAFETY: T8, the scope waits for us.
+        unsafe { children.as_ref() }.note_panic();
     }
     let droppable = needs_drop::<T>() || panicked;
     if let Err(error) = ended {
@@ -279,12 +305,31 @@ where
         unsafe { write_error::<T>(content.cast(), error) };
     }
     if droppable && !header.state.complete() {
-        let mut quiet = Quiet::default();
+        if is_to_be_told {
+            tell_of_panic(header);
+        }
+        let mut sink = PanicSink::default();
         // SAFETY: T5, there is no handle, so the outcome is ours.
-        quiet.run(|| unsafe { content.cast::<Outcome<T>>().drop_in_place() });
+        sink.run(|| unsafe { content.cast::<Outcome<T>>().drop_in_place() });
         // The function is over, so there is nothing left that could be interrupted.
-        mem::forget(quiet);
+        mem::forget(sink);
     }
+}
+
+/// Tells who has panicked, once for each place of spawning. The panic's message names the worker's thread, and there
+/// is no handle that would tell whose it was.
+#[cold]
+fn tell_of_panic(header: &Header) {
+    static TOLD: Mutex<Vec<&Location<'_>>> = Mutex::new(Vec::new());
+    let location = header.location();
+    {
+        let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.contains(&location) {
+            return;
+        }
+        told.push(location);
+    }
+    report::line(format_args!("coro: {} panicked, and nobody joins it", TaskLabel::of(header)));
 }
 
 /// Puts the closure's value in its place.
@@ -292,7 +337,7 @@ where
 /// # Safety
 ///
 /// The content is the closure, and the caller's, and nobody reads the outcome yet.
-unsafe extern "C-unwind" fn run_closure<F: FnOnce() -> T, T>(content: *mut ()) {
+unsafe fn run_closure<F: FnOnce() -> T, T>(content: *mut Content<F, T>) {
     // SAFETY: T5, the caller's word.
     unsafe { content.cast::<Outcome<T>>().write(Ok(content.cast::<F>().read()())) };
 }

@@ -6,14 +6,16 @@
 
 use std::cell::UnsafeCell;
 use std::mem::ManuallyDrop;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::{self, Thread};
 
 use super::header::{Header, TaskRef};
 use super::park::{Waiting, current_task, park_undisturbed};
 use super::remote::Remote;
+use super::thread_parker::ThreadParker;
+use crate::fork;
 
-/// See the module's documentation.
+/// Counts the children of one scope that have not ended, and wakes the owner after the last.
 pub(crate) struct Children {
     /// Those that run, and one for the owner as long as it does not wait.
     running: AtomicUsize,
@@ -28,7 +30,7 @@ pub(crate) struct Children {
 enum Owner {
     /// A task, borrowed (T8), and its worker.
     Task(*const Header, &'static Remote),
-    Thread(Thread),
+    Thread(Arc<ThreadParker>),
 }
 
 // SAFETY: T8; the task's header may be used from any thread.
@@ -67,25 +69,41 @@ impl Children {
         self.panicked.load(Ordering::Relaxed) > 0
     }
 
-    /// Waits until there are no children. Neither a cancellation nor a timeout cuts this short.
+    /// Waits until there are no children, which may run `elsewhere`: on another runtime than the caller's. Neither
+    /// a cancellation nor a timeout cuts this short.
     ///
-    /// Whoever waits need not be who made the `Children`: a coroutine made by hand may have been
+    /// Whoever waits need not be who made the `Children`: a raw coroutine may have been
     /// resumed by another task since.
-    pub(crate) fn wait(&self) {
-        let owner = match current_task() {
+    pub(crate) fn wait(&self, elsewhere: bool) {
+        let (owner, thread) = match current_task() {
             Some(me) => {
                 let remote = me.owner().expect("a task that runs has an owner");
-                Owner::Task(me.as_ptr(), remote)
+                (Owner::Task(me.as_ptr(), remote), None)
             }
-            None => Owner::Thread(thread::current()),
+            None => {
+                let thread = ThreadParker::here();
+                (Owner::Thread(Arc::clone(&thread)), Some(thread))
+            }
         };
         // SAFETY: our one is still counted, so no child looks yet.
         unsafe { *self.owner.get() = Some(owner) };
         // Release: publishes the owner. Acquire: with `remove`.
-        if self.running.fetch_sub(1, Ordering::AcqRel) != 1 {
+        if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
+            return;
+        }
+        loop {
+            let wakes = thread.as_ref().map(|thread| thread.wakes());
             // Acquire: pairs with `remove`.
-            while self.running.load(Ordering::Acquire) != 0 {
-                park_undisturbed(Waiting::Children);
+            if self.running.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            match (&thread, wakes) {
+                (Some(thread), Some(wakes)) => {
+                    fork::check();
+                    thread.block(wakes, None);
+                }
+                _ if elsewhere => park_undisturbed(Waiting::ChildrenElsewhere),
+                _ => park_undisturbed(Waiting::Children),
             }
         }
     }
@@ -124,7 +142,7 @@ impl Children {
                 held.wake();
             }
             Some(Owner::Thread(thread)) => {
-                let held = thread.clone();
+                let held = Arc::clone(thread);
                 self.running.store(0, Ordering::Release);
                 held.unpark();
             }

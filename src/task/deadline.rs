@@ -1,8 +1,11 @@
 //! Deadlines: points in time by which a function is to end.
 //!
 //! A deadline lies on the stack of the call that set it, and each record has a chain of them, from the
-//! innermost outwards. In a coroutine made by hand those of its resumers are in force as well, so what
-//! is in force is the chain of the running coroutine, then that of its resumer, and so on.
+//! innermost outwards. In a raw coroutine those of its resumers are in force as well, so what is in force
+//! is the chain of the running coroutine, then that of its resumer, and so on.
+//!
+//! A deadline may be a *barrier*: nothing that is meant for a frame further out passes it. A shield is a
+//! barrier without a time, and a timeout that was called in the middle of a panic is one with a time.
 //!
 //! Stacks that are not ours share the thread's record, and what runs there may be suspended and
 //! resumed in any order by whoever made them. So a deadline leaves its chain from wherever it is, not
@@ -12,18 +15,21 @@
 //!   every pointer in a chain is good.
 
 use std::cell::Cell;
+use std::iter;
+use std::ops::ControlFlow;
 use std::ptr;
 use std::time::Instant;
 
-use crate::id::Id;
-use crate::locals::Interruption;
+use crate::base::id::Id;
 use crate::record::{self, Record};
+use crate::unwind::Interruption;
 
-/// See the module's documentation.
+/// A function's limit in time, or a barrier, or both.
 pub(crate) struct Deadline {
     /// Tells it from all others that ever were.
     pub(crate) id: Id,
-    time: Instant,
+    time: Option<Instant>,
+    is_barrier: bool,
     /// The unwinding for it, or for one further out, has begun.
     delivered: Cell<bool>,
     outer: Cell<*const Deadline>,
@@ -31,9 +37,38 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    pub(crate) fn new(time: Instant) -> Deadline {
+    /// For a timeout.
+    pub(crate) fn new(time: Instant, is_barrier: bool) -> Deadline {
+        Deadline::with(Some(time), is_barrier)
+    }
+
+    /// For a shield.
+    pub(super) fn shield() -> Deadline {
+        Deadline::with(None, true)
+    }
+
+    fn with(time: Option<Instant>, is_barrier: bool) -> Deadline {
         let (outer, inner) = (Cell::new(ptr::null()), Cell::new(ptr::null()));
-        Deadline { id: Id::next(), time, delivered: Cell::new(false), outer, inner }
+        Deadline { id: Id::next(), time, is_barrier, delivered: Cell::new(false), outer, inner }
+    }
+
+    pub(super) fn is_barrier(&self) -> bool {
+        self.is_barrier
+    }
+
+    /// Whether it is time to unwind to it.
+    pub(super) fn is_past(&self, now: Instant) -> bool {
+        !self.delivered.get() && self.time.is_some_and(|time| time <= now)
+    }
+
+    /// When it will be time, if that is yet to come.
+    pub(super) fn after(&self, now: Instant) -> Option<Instant> {
+        self.time.filter(|&time| time > now && !self.delivered.get())
+    }
+
+    /// What unwinds to it.
+    pub(super) fn interruption(&self) -> Interruption {
+        Interruption { target: self.id, note: note_delivered }
     }
 
     /// Runs `f` with this deadline in force.
@@ -82,66 +117,34 @@ pub(super) fn any(record: &Record) -> bool {
 
 #[cold]
 fn any_further_out(record: &Record) -> bool {
-    let mut found = false;
-    record.each_resumer(&mut |record| found |= !record.deadlines.get().is_null());
-    found
-}
-
-/// Runs `f` with the deadlines in force that have not been delivered, from the innermost outwards.
-fn each(mut f: impl FnMut(&Deadline)) {
-    each_in_force(|deadline| {
-        if !deadline.delivered.get() {
-            f(deadline);
-        }
-    });
-}
-
-/// Runs `f` with the deadlines in force, from the innermost outwards.
-fn each_in_force(mut f: impl FnMut(&Deadline)) {
-    let mut each_of = |record: &Record| {
-        let mut next = record.deadlines.get().cast::<Deadline>();
-        // SAFETY: D1, it is the chain of our own stack, or of one that waits for ours.
-        while let Some(deadline) = unsafe { next.as_ref() } {
-            f(deadline);
-            next = deadline.outer.get();
-        }
+    let any = |record: &Record| match record.deadlines.get().is_null() {
+        true => ControlFlow::Continue(()),
+        false => ControlFlow::Break(()),
     };
-    record::with(|record| {
-        each_of(record);
-        if !record.is_tasks_own() {
-            record.each_resumer(&mut each_of);
-        }
-    });
+    record.outwards(any).is_break()
 }
 
-/// The first deadline that comes after `now`.
-pub(super) fn first_after(now: Instant) -> Option<Instant> {
-    let mut first: Option<Instant> = None;
-    each(|deadline| {
-        if deadline.time > now {
-            first = Some(first.map_or(deadline.time, |first| first.min(deadline.time)));
-        }
-    });
-    first
-}
-
-/// What to unwind with to the outermost deadline that is past, if there is one: to unwind to it is to unwind
-/// from all within.
-pub(super) fn past(now: Instant) -> Option<Interruption> {
-    let mut outermost = None;
-    each(|deadline| {
-        if deadline.time <= now {
-            outermost = Some(deadline.id);
-        }
-    });
-    outermost.map(|target| Interruption { target, note: note_delivered })
+/// The deadlines that were set on a record's stack, from the innermost outwards. The record is that of the
+/// code that asks, or of a stack that waits for it.
+pub(super) fn chain(record: &Record) -> impl Iterator<Item = &Deadline> {
+    // SAFETY: D1, none of them leaves the chain while the stack waits for us.
+    let at = |deadline: *const Deadline| unsafe { deadline.as_ref() };
+    iter::successors(at(record.deadlines.get().cast()), move |inner| at(inner.outer.get()))
 }
 
 /// Notes of a deadline that is in force, and of those within it, whether it was delivered.
 fn note_delivered(target: Id, delivered: bool) {
+    let each = |f: &mut dyn FnMut(&Deadline)| {
+        record::with(|record| {
+            let _ = record.outwards(|record| {
+                chain(record).for_each(&mut *f);
+                ControlFlow::<()>::Continue(())
+            });
+        });
+    };
     let mut within = false;
-    each_in_force(|deadline| within |= deadline.id == target);
-    each_in_force(|deadline| {
+    each(&mut |deadline| within |= deadline.id == target);
+    each(&mut |deadline| {
         if within {
             deadline.delivered.set(delivered);
         }

@@ -7,18 +7,19 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
-use std::thread;
 
 use super::body::{JoinError, Outcome};
 use super::deadline;
-use super::fork;
-use super::header::{TaskRef, Waiter, free};
-use super::park::{Current, Waiting, current_task, park_thread};
+use super::header::{Header, TaskRef, Waiter, free};
+use super::park::{Current, Waiting, current_task, wait_on_thread};
 use super::state::{Detach, JOINER, RELEASED, WAITER};
-use crate::id::Id;
+use super::thread_parker::ThreadParker;
+use crate::base::id::Id;
+use crate::fork;
 use crate::record;
+use crate::suspension;
 
 /// The right to wait for a coroutine and to take its value, as [`std::thread::JoinHandle`].
 ///
@@ -93,6 +94,7 @@ impl<T> JoinHandle<T> {
 
     #[inline]
     fn join_as_task(&self, me: &Current) {
+        suspension::check_task(me.record);
         // Before it is done it cannot be told from one that is, so the cell is filled first.
         let owner = me.owner().expect("a task that runs has an owner");
         if !self.register(Waiter::Task(me.as_ptr(), owner), JOINER) {
@@ -100,18 +102,24 @@ impl<T> JoinHandle<T> {
         }
         let registration = Registration { task: &self.task, me };
         while !self.task.is_done() {
-            me.park(Waiting::Join(self.task.id()));
+            me.park(Waiting::Join(self.task.as_ptr()));
         }
         drop(registration);
     }
 
     #[cold]
     fn join_as_thread(&self) {
-        if self.register(Waiter::Thread(thread::current()), 0) {
-            let _observed = Observed::new(&self.task);
-            while !self.task.is_done() {
-                park_thread(None);
+        let parker = ThreadParker::here();
+        if !self.register(Waiter::Thread(Arc::clone(&parker)), 0) {
+            return;
+        }
+        let _observed = Observed::new(&self.task);
+        loop {
+            let seen = parker.wakes();
+            if self.task.is_done() {
+                return;
             }
+            wait_on_thread(&parker, seen, None);
         }
     }
 
@@ -175,9 +183,11 @@ impl<T> JoinHandle<T> {
         // SAFETY: T5, the outcome is there and ours.
         let outcome = unsafe { self.outcome().read() };
         if let Err(JoinError::Panicked(_)) = &outcome
-            && let Some(children) = self.task.children()
+            // SAFETY: T1, the handle has the address of the block.
+            && let Some(children) = unsafe { Header::children(self.task.as_ptr()) }
         {
-            children.forget_panic();
+            // SAFETY: T8, the scope waits for whoever has a handle of a child.
+            unsafe { children.as_ref() }.forget_panic();
         }
         outcome
     }
@@ -218,11 +228,13 @@ impl<T> JoinHandle<T> {
     /// One that has not started is dropped unrun. One that is suspended is woken and unwound from
     /// there: destructors run, newest first, then exit handlers, then its data is dropped, and
     /// [`join`](JoinHandle::join) gives [`JoinError::Cancelled`]. One that runs is unwound at its
-    /// next suspension. The unwinding comes once; code that catches it goes on. It is put off while the
-    /// coroutine is in a destructor that a panic runs, because a second panic there would abort the
-    /// process. Inside a [`catch_unwind`](std::panic::catch_unwind), or a coroutine made by hand, it may be
-    /// in doubt whether it is, while another coroutine of its worker is suspended in such a destructor;
-    /// then it is put off until that one is through.
+    /// next suspension. The unwinding comes once; code that catches it goes on
+    /// (see [`is_interruption`](crate::is_interruption)).
+    ///
+    /// The unwinding is as a panic's. In a destructor that a panic of the coroutine runs, a second one would
+    /// abort the process, so the cancellation waits until that panic is over. Where C code has called back,
+    /// in the comparator of a `qsort` say, it does abort, as a panic would: [`shield`](crate::shield) puts
+    /// it off.
     ///
     /// In a program compiled with `panic = "abort"` only a coroutine that has not started is
     /// cancelled.

@@ -5,17 +5,18 @@ use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::task::{RawWaker, RawWakerVTable, Waker};
-use std::thread::Thread;
 
 use super::children::Children;
 use super::inbox::Linked;
 use super::park::Waiting;
 use super::remote::Remote;
-use super::stage::Stage;
-use super::state::{CANCEL, DONE, State, TOKEN, WOKEN};
-use crate::id::Id;
+use super::stack::TaskStack;
+use super::state::{CANCEL, DONE, PARKED, State, TOKEN, WOKEN};
+use super::thread_parker::ThreadParker;
+use crate::base::id::Id;
 use crate::stack::Class;
 
 /// What depends on the type of the closure.
@@ -42,7 +43,7 @@ pub(crate) struct Header {
     /// Who waits for the end (T6).
     pub(super) waiter: UnsafeCell<Waiter>,
     /// The engine, while the task has a stack; of the worker and the task itself.
-    pub(super) stage: Cell<*mut Stage>,
+    pub(super) stack: Cell<*mut TaskStack>,
     pub(super) id: Id,
     /// Boxed twice, for a thin pointer: few tasks have a name.
     pub(super) name: Option<Box<Box<str>>>,
@@ -73,23 +74,43 @@ impl Header {
     }
 
     /// The children that this task is one of.
+    ///
+    /// # Safety
+    ///
+    /// `header` is the address of a task's whole block, not of the header alone.
     #[inline]
-    pub(super) fn children(&self) -> Option<&Children> {
-        let place = ptr::from_ref(self).cast::<u8>().wrapping_add(self.vtable.children?);
-        // SAFETY: T8, and the vtable is that of the block.
-        Some(unsafe { &**place.cast::<*const Children>() })
+    pub(super) unsafe fn children(header: *const Header) -> Option<NonNull<Children>> {
+        // SAFETY: the caller's word, and the vtable is that of the block.
+        unsafe {
+            let place = header.cast::<u8>().add((*header).vtable.children?);
+            NonNull::new(place.cast::<*const Children>().read().cast_mut())
+        }
     }
 
     /// The task's place on its stack, while it has one.
     #[inline]
-    pub(super) fn stage(&self) -> &Stage {
-        // SAFETY: C1, only the running task and its worker ask, and the stage is there for both.
-        unsafe { &*self.stage.get() }
+    pub(super) fn stack(&self) -> &TaskStack {
+        // SAFETY: C1, only the running task and its worker ask, and the `TaskStack` is there for both.
+        unsafe { &*self.stack.get() }
     }
 
-    /// What it waits for, if it is parked; for its worker alone.
-    pub(crate) fn waiting(&self) -> Waiting {
-        self.stage().waiting.get()
+    /// What it waits for; `None` if it is not parked, or that is not to be seen yet. For its worker alone.
+    pub(crate) fn waiting(&self) -> Option<Waiting> {
+        self.state.load().has(PARKED).then(|| self.stack().waiting.get())
+    }
+
+    /// Whether the parked task waits for something that comes by itself, though all tasks of the workers `ours`
+    /// wait; for its worker alone. A timer is not asked about, its worker knows it.
+    pub(crate) fn waits_for_what_comes(&self, ours: &[&'static Remote]) -> bool {
+        match self.waiting() {
+            Some(Waiting::Blocking | Waiting::Shutdown | Waiting::ChildrenElsewhere) => true,
+            Some(Waiting::Join(task)) => {
+                // SAFETY: T7, the task that waits holds it.
+                let owner = unsafe { (*task).owner() };
+                owner.is_some_and(|owner| !ours.iter().any(|ours| ptr::eq(*ours, owner)))
+            }
+            _ => false,
+        }
     }
 
     #[inline]
@@ -108,9 +129,9 @@ impl Header {
     /// False: it has to show in the word, for it is a cancellation, or a token that is for another wait.
     #[inline]
     pub(super) fn give_pending(&self, token: usize) -> bool {
-        let given = token == 0 || token == self.waiting().token();
+        let given = token == 0 || token == self.stack().waiting.get().token();
         if given {
-            self.stage().token.set(token);
+            self.stack().token.set(token);
         }
         given
     }
@@ -194,7 +215,7 @@ impl TaskRef {
             (self.vtable.run)(self.as_ptr().cast());
             // Release: as `Counter::add`.
             DISCARDED.fetch_add(1, Ordering::Release);
-            super::stage::finish(self.into_raw().cast_mut(), None);
+            super::stack::finish(self.into_raw().cast_mut(), None);
         }
     }
 
@@ -284,7 +305,7 @@ pub(super) enum Waiter {
     Nobody,
     /// A task that joins, borrowed (T7), and the worker that it is pinned to.
     Task(*const Header, &'static Remote),
-    Thread(Thread),
+    Thread(Arc<ThreadParker>),
     /// Anybody else.
     Waker(Waker),
 }

@@ -11,7 +11,7 @@
 use std::cell::Cell;
 use std::ptr;
 
-use crate::primitives::{AtomicPtr, Ordering};
+use crate::base::atomics::{AtomicPtr, Ordering};
 
 /// What can be in an inbox.
 pub(super) trait Linked {
@@ -19,7 +19,7 @@ pub(super) trait Linked {
     fn link(&self) -> &Cell<*mut Self>;
 }
 
-/// See the module's documentation.
+/// A stack of nodes that many threads push to, and that its owner takes whole.
 pub(super) struct Inbox<N> {
     newest: AtomicPtr<N>,
 }

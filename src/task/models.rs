@@ -1,7 +1,7 @@
 //! Models of the state word, under loom: every rule of [`state`](super::state) as something that
 //! an interleaving can break.
 //!
-//! The state word is the real one. Around it stands a [`Block`] that is a task's block as far as
+//! The state word is the real one. Around it stands a [`ModelBlock`] that is a task's block as far as
 //! the rules speak of it, with a cell that loom checks for each thing that they give to one side:
 //!
 //! ```text
@@ -13,7 +13,7 @@
 //!   waiter     T6    the handle, or the finishing task
 //! ```
 //!
-//! The operations on a block follow those of `park.rs`, `stage.rs` and `handle.rs` step by step;
+//! The operations on a block follow those of `park.rs`, `stack.rs` and `handle.rs` step by step;
 //! where one of those changes, its shadow here changes with it. A queue with a worker behind it is
 //! a parker and a count, so a wake-up that is lost is a deadlock, which loom reports, and one that
 //! comes twice is a count of two (T2).
@@ -28,7 +28,7 @@ mod release;
 use std::sync::Arc;
 
 use super::state::{DONE, Detach, Finish, NOTIFIED, PARKED, RELEASED, State, TOKEN, WAITER};
-use crate::primitives::{AtomicUsize, Checked, Ordering, Parker, Unparker};
+use crate::base::atomics::{AtomicUsize, Checked, Ordering, Parker, Unparker};
 
 /// What is in the place of the closure and the outcome.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,7 +42,7 @@ enum Content {
 enum Waiter {
     Nobody,
     /// A task that joins; borrowed, but for the memory that the model itself needs.
-    Task(Arc<Block>),
+    Task(Arc<ModelBlock>),
     Waker(Unparker),
 }
 
@@ -57,8 +57,8 @@ enum Parked {
     Unparked,
 }
 
-/// See the module's documentation.
-struct Block {
+/// A task's block, as far as the rules of the state word speak of it.
+struct ModelBlock {
     state: State,
     alive: Checked<bool>,
     frames: Checked<u32>,
@@ -70,10 +70,10 @@ struct Block {
     queued: AtomicUsize,
 }
 
-impl Block {
+impl ModelBlock {
     /// A task that its worker has bound and runs.
-    fn started() -> Arc<Block> {
-        let block = Block {
+    fn started() -> Arc<ModelBlock> {
+        let block = ModelBlock {
             state: State::spawned(),
             alive: Checked::new(true),
             frames: Checked::new(0),
@@ -177,7 +177,7 @@ impl Block {
         });
     }
 
-    /// As `stage::finish`, for a task that nobody on its own worker joins.
+    /// As `stack::finish`, for a task that nobody on its own worker joins.
     fn finish(&self) -> Finish {
         let how = self.state().finish_unwaited();
         let last = match how {

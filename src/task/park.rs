@@ -1,45 +1,32 @@
-//! Suspending and being unparked, on tasks and on plain threads, and what can cut a suspension
-//! short: a cancellation, or a deadline.
+//! Suspending and being unparked, on tasks and on plain threads.
 //!
-//! Both unwind the coroutine from the suspension, with a payload of ours and without the panic hook.
-//! They do not where it is unwinding already, since a second panic that leaves a destructor aborts the
-//! process. std counts panics by thread, not by coroutine, so it may be another coroutine of the same
-//! worker that is suspended in the middle of its unwinding. A task that switched out while no panic was
-//! under way is not unwinding itself, whatever has begun since. Otherwise its frames tell (see
-//! [`unwind`](crate::unwind)); but not always inside a `catch_unwind` of the user's, and not in a coroutine
-//! made by hand, whose resumer would be unwound as well. In doubt, and in a destructor that its own panic
-//! runs, the interruption is *put off*: it may come at a later suspension, and the worker wakes the task
-//! again once no panic is under way.
+//! A suspension may be cut short by an interruption (see [`interrupt`](super::interrupt)).
 //!
 //! What leads from the public functions to the switch is inlined always. A CPU predicts where a `ret`
 //! goes by the calls that it has seen, and after a switch those were another stack's: each `ret`
 //! between the switch and the caller's own frame would be mispredicted (measured: 34 ns a `yield_now`
 //! against 10 ns).
 //!
-//! - **P1** A coroutine is unwound by us only where it is certain that it is not unwinding already.
-//! - **P2** What is borrowed from a task is not kept while user code runs in a coroutine made by hand:
-//!   that may be suspended by hand and go on under another task, when the first is gone.
+//! - **P2** What is borrowed from a task is not kept while user code runs in a raw coroutine: that may be
+//!   suspended by its yielder and go on under another task, when the first is gone.
 
-use std::cell::OnceCell;
+use std::hint::assert_unchecked;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
-use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Poll, RawWakerVTable, Wake, Waker};
-use std::thread::{self, Thread};
+use std::task::{Poll, RawWakerVTable, Waker};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use super::deadline;
-use super::fork;
 use super::header::{Header, POLL_WAKER, Started, TaskRef, WAKER, borrowed_waker};
-use super::stage::Signal;
+use super::interrupt::{interrupt_thread, next_look};
+use super::stack::SwitchReason;
 use super::state::{CANCEL, NOTIFIED, TOKEN, WOKEN};
+use super::thread_parker::ThreadParker;
 use super::timers::Timer;
-use crate::id::Id;
-use crate::locals::Interruption;
+use crate::fork;
 use crate::record::{self, Record};
-use crate::unwind::unwind_if_first;
+use crate::suspension;
 
 /// What a parked task waits for, as reports tell it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,11 +34,16 @@ pub(crate) enum Waiting {
     /// Its own call of `park`.
     Park,
     Sleep,
-    Join(Id),
+    /// The end of a task, which the one that waits holds while it is parked (T7).
+    Join(*const Header),
+    /// The end of the coroutines of a scope.
     Children,
+    /// The same, where they run on another runtime.
+    ChildrenElsewhere,
     Future,
     Blocking,
     Shutdown,
+    Exit,
 }
 
 impl Waiting {
@@ -72,22 +64,26 @@ impl std::fmt::Display for Waiting {
         match self {
             Waiting::Park => f.write_str("park"),
             Waiting::Sleep => f.write_str("sleep"),
-            Waiting::Join(id) => write!(f, "the end of coroutine {id}"),
-            Waiting::Children => f.write_str("the end of its scope's coroutines"),
+            // SAFETY: T7.
+            Waiting::Join(task) => write!(f, "the end of coroutine {}", unsafe { (**task).id() }),
+            Waiting::Children | Waiting::ChildrenElsewhere => {
+                f.write_str("the end of its scope's coroutines")
+            }
             Waiting::Future => f.write_str("a future"),
             Waiting::Blocking => f.write_str("a blocking call"),
             Waiting::Shutdown => f.write_str("the end of a runtime"),
+            Waiting::Exit => f.write_str("the end of the process"),
         }
     }
 }
 
 /// The task that the running code belongs to. Borrowed, not counted: it lives as long as the code
-/// that runs in it (T1). In a coroutine made by hand that is until this coroutine suspends itself, so
+/// that runs in it (T1). In a raw coroutine that is until this coroutine suspends itself, so
 /// a `Current` is not kept while code of the user's runs.
 pub(crate) struct Current {
     task: ManuallyDrop<TaskRef>,
     /// Of the stack that we run on, which need not be the task's own.
-    record: &'static Record,
+    pub(super) record: &'static Record,
 }
 
 impl Deref for Current {
@@ -112,10 +108,59 @@ pub(crate) fn current_task() -> Option<Current> {
     Some(Current { task, record })
 }
 
+/// The task on whose own stack the calling code runs, if it has a budget left, for an operation that need not
+/// wait, such as a poll that finds a future ready. `None`: the caller is to [`step_aside_out_of_budget`].
+#[inline(always)]
+fn own_task_in_budget() -> Option<Current> {
+    let record = record::of_running()?;
+    if !record.spend() {
+        return None;
+    }
+    let task = record.task.get().cast::<Header>();
+    // SAFETY: T1, as in `current_task`; R4.
+    let task = unsafe {
+        assert_unchecked(!task.is_null());
+        TaskRef::from_raw(task)
+    };
+    Some(Current { task: ManuallyDrop::new(task), record })
+}
+
+/// After so many operations that did not have to wait, lets others go first, once: so a loop of them starves nobody,
+/// and can be interrupted. Before the operation, so that an interruption loses nothing. Gives the calling task.
+#[cold]
+fn step_aside_out_of_budget() -> Option<Current> {
+    // What was spent last.
+    if let Some(record) = record::of_running() {
+        record.refill_budget();
+    }
+    let Some(task) = current_task() else {
+        if record::with_thread(spend_and_refill) {
+            interrupt_thread(Instant::now());
+        }
+        return None;
+    };
+    // A raw coroutine spends its task's.
+    let is_over = task.record.is_tasks_own() || task.with_own_record(spend_and_refill);
+    if is_over && !suspension::is_refused(task.record) {
+        task.yield_now();
+    }
+    Some(task)
+}
+
+/// Whether this operation was the budget's last.
+fn spend_and_refill(record: &Record) -> bool {
+    let is_over = !record.spend();
+    if is_over {
+        record.refill_budget();
+    }
+    is_over
+}
+
 impl Current {
     /// Suspends the task until it is unparked or interrupted. May return early.
     #[inline(always)]
     pub(crate) fn park(&self, waiting: Waiting) {
+        suspension::check_task(self.record);
         if self.is_interruptible() {
             return self.park_interruptibly(waiting);
         }
@@ -130,7 +175,7 @@ impl Current {
         let now = Instant::now();
         self.interrupt(now);
         // A deadline that is past, and not to be delivered here, is no reason to wake up.
-        let _timer = deadline::first_after(now).map(|time| self.set_timer(time));
+        let _timer = next_look(self.record, now).map(|time| self.set_timer(time));
         let token = self.park_undisturbed(waiting);
         self.interrupt_resumed(token);
     }
@@ -145,16 +190,16 @@ impl Current {
         if taken != 0 {
             return taken & token;
         }
-        let stage = self.stage();
-        stage.waiting.set(waiting);
-        stage.token.set(0);
+        let stack = self.stack();
+        stack.waiting.set(waiting);
+        stack.token.set(0);
         // SAFETY: it is the calling code's task.
-        unsafe { self.switch_out(Signal::Park) };
+        unsafe { self.switch_out(SwitchReason::Park) };
         if token == 0 {
             return 0;
         }
         // The token that has ended this wait is not there for the next one.
-        self.state.take(NOTIFIED | token) & token | stage.token.get()
+        self.state.take(NOTIFIED | token) & token | stack.token.get()
     }
 
     /// As [`park`](Current::park), until `time` at the latest.
@@ -174,6 +219,7 @@ impl Current {
     /// Lets others go first.
     #[inline(always)]
     pub(crate) fn yield_now(&self) {
+        suspension::check_task(self.record);
         if self.is_interruptible() {
             self.interrupt(Instant::now());
         }
@@ -188,86 +234,7 @@ impl Current {
     pub(crate) fn step_aside(&self) {
         fork::check();
         // SAFETY: it is the calling code's task.
-        unsafe { self.switch_out(Signal::Yield) };
-    }
-
-    /// Whether there may be a reason to interrupt the task.
-    #[inline]
-    fn is_interruptible(&self) -> bool {
-        self.state.load().has(CANCEL) || deadline::any(self.record)
-    }
-
-    /// Interrupts the task if there is a reason, before it is suspended.
-    #[cold]
-    fn interrupt(&self, now: Instant) {
-        if self.is_newly_cancelled() {
-            return self.interrupt_if(!thread::panicking(), now, 0);
-        }
-        if deadline::past(now).is_some() {
-            // Others first, so that whoever just looks whether something is there starves nobody.
-            self.step_aside();
-            self.interrupt_resumed(0);
-        }
-    }
-
-    /// Interrupts the task if there is a reason, after it was suspended. The token that it was woken with,
-    /// if it was, is there for the next wait then.
-    #[cold]
-    fn interrupt_resumed(&self, token: usize) {
-        let safe = self.stage().calm.get() || !thread::panicking();
-        self.interrupt_if(safe, Instant::now(), token);
-    }
-
-    /// Unwinds the task if it was cancelled and does not know yet, or if a deadline is past, and leaves
-    /// `token`; or has that put off, where it is not `safe` (P1).
-    fn interrupt_if(&self, safe: bool, now: Instant, token: usize) {
-        if cfg!(panic = "abort") {
-            return;
-        }
-        let Some(interruption) = self.interruption(now) else { return };
-        let deliver = || {
-            self.state.leave(token);
-            interruption.deliver()
-        };
-        if safe {
-            resume_unwind(deliver());
-        }
-        if self.record.is_tasks_own() {
-            unwind_if_first(deliver);
-        }
-        self.put_off();
-    }
-
-    /// The reason to interrupt the task, if there is one.
-    fn interruption(&self, now: Instant) -> Option<Interruption> {
-        if self.is_newly_cancelled() {
-            return Some(Interruption { target: self.id, note: note_cancel_delivered });
-        }
-        deadline::past(now)
-    }
-
-    fn is_newly_cancelled(&self) -> bool {
-        self.state.load().has(CANCEL) && !self.cancel_delivered.get()
-    }
-
-    /// Has the worker wake the task again when no panic is under way.
-    fn put_off(&self) {
-        if let Some(owner) = self.owner()
-            && !self.stage().put_off.replace(true)
-        {
-            owner.put_off(TaskRef::clone(self));
-        }
-    }
-}
-
-/// Notes whether the cancellation of the task `id` was delivered. One that code of ours has caught on its
-/// way, and then gone on, comes once more, unless the task has come to its end by now.
-fn note_cancel_delivered(id: Id, delivered: bool) {
-    if let Some(task) = current_task()
-        && task.id == id
-        && (delivered || !task.stage().record().is_ending())
-    {
-        task.cancel_delivered.set(delivered);
+        unsafe { self.switch_out(SwitchReason::Yield) };
     }
 }
 
@@ -302,39 +269,35 @@ pub(crate) fn park_for(waiting: Waiting) {
     }
 }
 
-/// Blocks the calling thread, which is in no task, until it is unparked, for `limit` at most, and
-/// until the first of its deadlines.
+/// Blocks the calling thread, which is in no task, until its own code is unparked, for `limit` at most, and until the
+/// first of its deadlines.
 pub(crate) fn park_thread(limit: Option<Duration>) {
-    let now = Instant::now();
-    interrupt_thread(now);
-    let left = deadline::first_after(now).map(|time| time - now);
-    match limit.into_iter().chain(left).min() {
+    block_thread(limit, |limit| match limit {
         Some(limit) => thread::park_timeout(limit),
         None => thread::park(),
-    }
+    });
+}
+
+/// Blocks the calling thread, which is in no task, while its `parker` was woken `seen` times, for `limit` at most, and
+/// until the first of its deadlines. May return early.
+pub(crate) fn wait_on_thread(parker: &ThreadParker, seen: u32, limit: Option<Duration>) {
+    block_thread(limit, |limit| parker.block(seen, limit));
+}
+
+fn block_thread(limit: Option<Duration>, block: impl FnOnce(Option<Duration>)) {
+    let now = Instant::now();
+    interrupt_thread(now);
+    let left = record::with(|record| next_look(record, now)).map(|time| time - now);
+    block(limit.into_iter().chain(left).min());
     interrupt_thread(Instant::now());
 }
 
-/// Unwinds the calling thread, which is in no task, if a deadline is past.
-fn interrupt_thread(now: Instant) {
-    if record::with(deadline::any)
-        && cfg!(panic = "unwind")
-        && !thread::panicking()
-        && let Some(interruption) = deadline::past(now)
-    {
-        resume_unwind(interruption.deliver());
-    }
-}
-
-/// As [`park_for`], but an interruption waits for a later suspension.
+/// Suspends the calling task, which waits for what borrows from it: an interruption comes later. It has seen before
+/// that it may suspend.
 pub(crate) fn park_undisturbed(waiting: Waiting) {
-    match current_task() {
-        Some(task) => _ = task.park_undisturbed(waiting),
-        None => {
-            fork::check();
-            thread::park();
-        }
-    }
+    let task = current_task().expect("the caller is in a task");
+    suspension::check_task_or_abort(task.record);
+    task.park_undisturbed(waiting);
 }
 
 /// Lets other coroutines of this worker run first. On a plain thread: [`std::thread::yield_now`].
@@ -366,42 +329,20 @@ pub fn yield_now() {
     }
 }
 
-/// Whether the calling coroutine was cancelled: its next suspension unwinds it, or one did already.
-/// False on a plain thread.
-///
-/// # Examples
-///
-/// ```
-/// let worker = coro::go(|| {
-///     let mut steps = 0u64;
-///     while !coro::is_cancelled() {
-///         steps += 1; // a long computation that never suspends
-///     }
-///     steps
-/// });
-/// # while coro::inspect::metrics().fresh > 0 {}
-/// worker.cancel();
-/// let steps = worker.join(); // it ended by itself, unless it was cancelled before it began
-/// # let _ = steps;
-/// ```
-pub fn is_cancelled() -> bool {
-    current_task().is_some_and(|task| task.is_cancelled())
-}
-
 /// Runs `f` with a waker of the calling coroutine, or of the thread where there is none. It is for code
 /// that looks round itself when it is woken.
 #[inline]
 pub(crate) fn with_waker<R>(f: impl FnOnce(&Waker) -> R) -> R {
     match current_task() {
         Some(task) => lend_waker(task, &WAKER, f),
-        None => f(&Waker::from(ThreadWaker::here())),
+        None => f(&Waker::from(ThreadParker::here())),
     }
 }
 
 /// Runs `f` with a waker of the calling task.
 ///
 /// On a task's own stack the waker is lent: to lend it costs nothing, to clone it is to count a
-/// reference. In a coroutine made by hand `f` may suspend that coroutine and be resumed when the task
+/// reference. In a raw coroutine `f` may suspend that coroutine and be resumed when the task
 /// is long gone, so there it is counted from the start.
 #[inline]
 fn lend_waker<R>(task: Current, vtable: &'static RawWakerVTable, f: impl FnOnce(&Waker) -> R) -> R {
@@ -421,8 +362,20 @@ fn lend_waker<R>(task: Current, vtable: &'static RawWakerVTable, f: impl FnOnce(
 /// that wait, and the future is polled once more.
 #[inline(always)]
 pub(crate) fn poll_or_park<T>(poll: impl FnOnce(&Waker) -> Poll<T>) -> Poll<T> {
-    let Some(task) = current_task() else { return poll_or_park_thread(poll) };
-    let (polled_by, waits) = (task.as_ptr(), task.stage().waits.get());
+    let Some(task) = own_task_in_budget() else { return poll_or_park_elsewhere(poll) };
+    let (polled_by, waits) = (task.as_ptr(), task.stack().waits.get());
+    let polled = poll(&borrowed_waker(&task, &POLL_WAKER));
+    if polled.is_pending() {
+        park_polled(polled_by, waits);
+    }
+    polled
+}
+
+/// [`poll_or_park`] where the budget is used up, in a raw coroutine, or where there is no task.
+#[inline(always)]
+fn poll_or_park_elsewhere<T>(poll: impl FnOnce(&Waker) -> Poll<T>) -> Poll<T> {
+    let Some(task) = step_aside_out_of_budget() else { return poll_or_park_thread(poll) };
+    let (polled_by, waits) = (task.as_ptr(), task.stack().waits.get());
     let polled = lend_waker(task, &POLL_WAKER, poll);
     if polled.is_pending() {
         park_polled(polled_by, waits);
@@ -434,58 +387,24 @@ pub(crate) fn poll_or_park<T>(poll: impl FnOnce(&Waker) -> Poll<T>) -> Poll<T> {
 /// waited for so many futures.
 #[inline(always)]
 fn park_polled(polled_by: *const Header, waits: u64) {
-    // The poll may have suspended a coroutine made by hand, and another than this task have resumed it
+    // The poll may have suspended a raw coroutine, and another than this task have resumed it
     // before. Then the future does not know whom to wake now.
     let Some(task) = current_task() else { return };
-    let stage = task.stage();
-    if (task.as_ptr().cast_const(), stage.waits.get()) != (polled_by, waits) {
+    let stack = task.stack();
+    if (task.as_ptr().cast_const(), stack.waits.get()) != (polled_by, waits) {
         task.state.leave(WOKEN);
     }
-    stage.waits.set(stage.waits.get() + 1);
+    stack.waits.set(stack.waits.get() + 1);
     task.park(Waiting::Future);
 }
 
 /// [`poll_or_park`] where there is no task.
 fn poll_or_park_thread<T>(poll: impl FnOnce(&Waker) -> Poll<T>) -> Poll<T> {
-    let waker = ThreadWaker::here();
-    // Acquire, here and below: pairs with `wake_by_ref`.
-    let wakes = waker.wakes.load(Ordering::Acquire);
-    let polled = poll(&Waker::from(Arc::clone(&waker)));
+    let parker = ThreadParker::here();
+    let seen = parker.wakes();
+    let polled = poll(&Waker::from(Arc::clone(&parker)));
     if polled.is_pending() && current_task().is_none() {
-        let woken = waker.wakes.load(Ordering::Acquire) != wakes;
-        // Not without a look at the deadlines, nor with what unparked us left for the next wait.
-        park_thread(woken.then_some(Duration::ZERO));
+        wait_on_thread(&parker, seen, None);
     }
     polled
-}
-
-/// Unparks a thread, and counts that: whatever the thread waits for meanwhile with the only token that
-/// it has, the count tells.
-struct ThreadWaker {
-    thread: Thread,
-    wakes: AtomicU64,
-}
-
-impl ThreadWaker {
-    /// That of the calling thread.
-    fn here() -> Arc<ThreadWaker> {
-        thread_local! {
-            static WAKER: OnceCell<Arc<ThreadWaker>> = const { OnceCell::new() };
-        }
-        let make = || Arc::new(ThreadWaker { thread: thread::current(), wakes: AtomicU64::new(0) });
-        // In the thread's last destructors there may be no keeping it.
-        WAKER.try_with(|waker| Arc::clone(waker.get_or_init(make))).unwrap_or_else(|_| make())
-    }
-}
-
-impl Wake for ThreadWaker {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        // Release: what was done before is seen by whoever sees the count.
-        self.wakes.fetch_add(1, Ordering::Release);
-        self.thread.unpark();
-    }
 }

@@ -8,7 +8,7 @@
 //!
 //! - **W1** A `Remote` is never freed. It is leaked when made and used again by later workers, so
 //!   it may be touched at any time; a late wake-up reaches a stranger, who finds nothing to do.
-//! - **W2** `ready`, `pending`, `put_off` and `timers` are touched by the worker's own thread only.
+//! - **W2** `ready`, `pending` and `timers` are touched by the worker's own thread only.
 //!
 //! # Parking late
 //!
@@ -26,18 +26,18 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::panic::Location;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering, fence};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
-use super::header::{Header, Started, TaskRef};
+use super::header::{Header, Started};
 use super::inbox::Inbox;
 use super::sleep::Sleep;
 use super::timers::{Timer, TimerKey, Timers};
-use crate::id::Id;
-use crate::roster::Roster;
+use crate::base::append_only_list::AppendOnlyList;
+use crate::base::id::Id;
 
 thread_local! {
     /// The worker that this thread is.
@@ -47,24 +47,63 @@ thread_local! {
 /// Every remote that no worker uses.
 static UNUSED: Mutex<Vec<&'static Remote>> = Mutex::new(Vec::new());
 /// Every remote there is.
-static ALL: Roster<Remote> = Roster::new();
+static ALL: AppendOnlyList<Remote> = AppendOnlyList::new();
 
-/// See the module's documentation.
+/// A worker, as other threads see it. It also holds the queue, the pending task and the timers, which are the worker's own (W2).
 pub(crate) struct Remote {
     inbox: CachePadded<Inbox<Header>>,
     sleep: Sleep,
     ready: UnsafeCell<VecDeque<Started>>,
     /// The task that parked last, while its park is not visible (W4).
     pending: Cell<*mut Header>,
-    /// Tasks that are to be interrupted once no panic is under way.
-    put_off: UnsafeCell<Vec<TaskRef>>,
     timers: UnsafeCell<Timers>,
     counters: Counters,
     running: Running,
+    looks: Looks,
+    /// A worker uses it.
+    in_use: AtomicBool,
 }
 
 // SAFETY: W2; all else is atomic.
 unsafe impl Sync for Remote {}
+
+/// When a worker looks round at what it would see too late otherwise.
+#[derive(Default)]
+pub(crate) struct Looks {
+    /// At this turn. Written by the worker, and by the monitor, which asks for the next turn.
+    at: AtomicU64,
+    count: Counter,
+}
+
+impl Looks {
+    /// Whether the worker is to look round in this turn.
+    #[inline]
+    pub(crate) fn are_due(&self, turn: u64) -> bool {
+        turn >= self.at.load(Ordering::Relaxed)
+    }
+
+    /// Whether the monitor has asked for the look that is due.
+    pub(crate) fn were_asked_for(&self) -> bool {
+        self.at.load(Ordering::Relaxed) == 0
+    }
+
+    /// By the worker, which looks round now: the next look is at this turn.
+    pub(crate) fn set_next(&self, turn: u64) {
+        self.count.add(1);
+        // If this overwrites what the monitor asks for at the same moment, it was asked for this look.
+        self.at.store(turn, Ordering::Relaxed);
+    }
+
+    /// Asks the worker to look round at its next turn.
+    pub(crate) fn ask(&self) {
+        self.at.store(0, Ordering::Relaxed);
+    }
+
+    /// How many looks there were.
+    pub(crate) fn count(&self) -> u64 {
+        self.count.get()
+    }
+}
 
 /// What a worker has counted. Written by the worker alone, read by anyone.
 #[derive(Default)]
@@ -96,6 +135,8 @@ pub(crate) struct Running {
     turn: AtomicU64,
     /// Only where somebody watches, and only of tasks that have a name.
     name: Mutex<Option<Box<str>>>,
+    /// After how many nanoseconds of a turn it is reported; 0 where nobody watches.
+    limit: AtomicU64,
 }
 
 impl Running {
@@ -123,36 +164,49 @@ impl Running {
         self.id.store(0, Ordering::Relaxed);
     }
 
+    /// After how long a turn is to be reported; `None`: never.
+    pub(crate) fn set_limit(&self, limit: Option<Duration>) {
+        let nanos = limit.map_or(0, |limit| u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX));
+        self.limit.store(nanos, Ordering::Relaxed);
+    }
+
+    pub(crate) fn limit(&self) -> Option<Duration> {
+        match self.limit.load(Ordering::Relaxed) {
+            0 => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
+    }
+
     /// The number of turns so far.
     pub(crate) fn turn(&self) -> u64 {
         self.turn.load(Ordering::Relaxed)
     }
 
     /// Who has its turn. While turns change, the parts may be of different tasks.
-    pub(crate) fn get(&self) -> Option<Described> {
+    pub(crate) fn get(&self) -> Option<TaskLabel> {
         // Acquire: pairs with `begin`.
         let id = Id::from_number(self.id.load(Ordering::Acquire))?;
         let name = self.name.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // SAFETY: null, or a location that is there for ever.
         let location = unsafe { self.location.load(Ordering::Relaxed).as_ref() };
-        Some(Described { id, name, location: location? })
+        Some(TaskLabel { id, name, location: location? })
     }
 }
 
 /// A task as reports name it.
-pub(crate) struct Described {
+pub(crate) struct TaskLabel {
     id: Id,
     name: Option<Box<str>>,
     pub(crate) location: &'static Location<'static>,
 }
 
-impl Described {
-    pub(crate) fn of(task: &Header) -> Described {
-        Described { id: task.id(), name: task.name().map(Box::from), location: task.location() }
+impl TaskLabel {
+    pub(crate) fn of(task: &Header) -> TaskLabel {
+        TaskLabel { id: task.id(), name: task.name().map(Box::from), location: task.location() }
     }
 }
 
-impl fmt::Display for Described {
+impl fmt::Display for TaskLabel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "coroutine {}", self.id)?;
         if let Some(name) = &self.name {
@@ -191,10 +245,11 @@ impl Remote {
             sleep: Sleep::new(),
             ready: UnsafeCell::new(VecDeque::new()),
             pending: Cell::new(ptr::null_mut()),
-            put_off: UnsafeCell::new(Vec::new()),
             timers: UnsafeCell::default(),
             counters: Counters::default(),
             running: Running::default(),
+            looks: Looks::default(),
+            in_use: AtomicBool::new(false),
         })
     }
 
@@ -214,9 +269,24 @@ impl Remote {
         ALL.iter().map(|remote| which(&remote.counters).get()).sum()
     }
 
+    /// Every remote there is, in use or not.
+    pub(crate) fn all() -> impl Iterator<Item = &'static Remote> {
+        ALL.iter()
+    }
+
     /// Makes the calling thread the worker of this remote, or of none.
     pub(crate) fn set_here(remote: Option<&'static Remote>) {
-        HERE.set(remote);
+        let before = HERE.replace(remote);
+        for (remote, in_use) in [(before, false), (remote, true)] {
+            if let Some(remote) = remote {
+                remote.in_use.store(in_use, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Whether there is a worker that does not sleep.
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.in_use.load(Ordering::Relaxed) && !self.sleep.is_asleep()
     }
 
     #[inline]
@@ -230,6 +300,10 @@ impl Remote {
 
     pub(crate) fn running(&self) -> &Running {
         &self.running
+    }
+
+    pub(crate) fn looks(&self) -> &Looks {
+        &self.looks
     }
 
     /// Queues a started task of this worker; from any thread.
@@ -345,28 +419,6 @@ impl Remote {
         // SAFETY: W2, and the borrow ends before the task is unparked.
         while let Some(task) = unsafe { (*self.timers.get()).pop_due(now) } {
             task.wake();
-        }
-    }
-
-    /// Remembers a task that could not be interrupted, because the thread was panicking.
-    pub(super) fn put_off(&self, task: TaskRef) {
-        debug_assert!(self.is_here());
-        // SAFETY: W2.
-        unsafe { (*self.put_off.get()).push(task) };
-    }
-
-    /// Wakes the tasks that were put off, if the time has come. Only on the worker's own thread.
-    pub(crate) fn wake_put_off(&self) {
-        // SAFETY: W2, and the borrow ends here.
-        let tasks = unsafe { &mut *self.put_off.get() };
-        if tasks.is_empty() || std::thread::panicking() {
-            return;
-        }
-        for task in std::mem::take(tasks) {
-            if !task.is_done() {
-                task.stage().put_off.set(false);
-                task.wake();
-            }
         }
     }
 

@@ -13,22 +13,23 @@
 //!
 //! # Whether all sleep at the same time
 //!
-//! To find each of several workers asleep, one after another, is not to find all of them asleep: the last
-//! may have woken the first meanwhile, and fallen asleep itself. So a worker counts its sleeps without a
-//! deadline, and [`endless`](Sleep::endless) names the one that it is in. If a second look finds each worker
-//! in the same sleep as the first did, none of them was woken from it before the second look began.
+//! Several workers can be looked at one after another only. If each was asleep when it was looked at, they need not
+//! have been asleep at the same time: the last may have woken the first, and then fallen asleep. So each worker
+//! numbers its sleeps without a deadline, and [`endless`](Sleep::endless) tells the number of the present one. Look
+//! twice at every worker. If the second look finds the same numbers as the first, no worker was woken before the
+//! second look began.
 //!
-//! For suppose that one was, and take the first who was. Whoever woke it is no worker that had been woken
-//! from its own named sleep. So it is one whose named sleep had yet to begin. The first look read the
-//! number of that sleep, so all that came before it happened before the second look, the waking too. Then
-//! the second look finds that the state of the woken worker has moved on; or it finds a later sleep
-//! announced, and reads the number after that, so it is a later one as well. Who is woken by a thread that
-//! is no worker is for the caller to exclude. A worker that comes back though nobody woke it finds nothing
-//! to do, or what was brought by somebody to whom the same applies.
+//! Proof. Suppose that some workers were woken from the sleep that the first look saw, and let A be the first of
+//! them. Worker B woke A. B had not been woken from its own numbered sleep, as A was the first; so B's numbered sleep
+//! began after B woke A. The first look read the number of B's sleep. So the waking of A happened before the second
+//! look, which therefore sees that A is awake, or sees a later sleep of A with a later number.
+//!
+//! The caller excludes threads that are no workers. A worker may also come back although nobody woke it; then it
+//! finds no work, or work that a worker brought, to whom the proof applies.
 
 use std::time::Instant;
 
-use crate::primitives::{AtomicU32, AtomicUsize, Ordering, Parker, Unparker, fence};
+use crate::base::atomics::{AtomicU32, AtomicUsize, Ordering, Parker, Unparker, fence};
 
 /// The worker runs, or is about to look for work.
 const AWAKE: u32 = 0;
@@ -50,7 +51,7 @@ pub(crate) enum Woken {
     ToSearch,
 }
 
-/// See the module's documentation.
+/// The state word by which one worker sleeps and is woken.
 pub(crate) struct Sleep {
     state: AtomicU32,
     /// Grows when the worker begins to block without a deadline, and when it ends to: odd in between.
@@ -124,6 +125,11 @@ impl Sleep {
             self.unparker.unpark();
         }
         roused
+    }
+
+    /// Whether the worker sleeps, or is about to.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == ASLEEP
     }
 
     /// Which of its endless sleeps the worker is in, if it is in one and nobody has woken it.

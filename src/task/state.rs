@@ -41,7 +41,7 @@
 //!   counted reference, and sets JOINER with WAITER. So it stays until the other is RELEASED, or
 //!   until it has taken the cell back, and in either case it leaves the cell as it is.
 
-use crate::primitives::{AtomicUsize, Ordering};
+use crate::base::atomics::{AtomicUsize, Ordering};
 
 /// The task has left its stack and waits to be unparked.
 pub(super) const PARKED: usize = 1 << 0;

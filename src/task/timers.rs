@@ -17,7 +17,7 @@ pub(super) struct TimerKey {
     sequence: u64,
 }
 
-/// See the module's documentation.
+/// The timers of one worker, ordered by deadline.
 #[derive(Default)]
 pub(super) struct Timers {
     waiting: BTreeMap<TimerKey, Started>,

@@ -1,5 +1,7 @@
-//! The handle that `get` gives out.
+//! What `get` and `try_get` give: a handle of the value, or why there is none.
 
+use std::any::type_name;
+use std::error::Error;
 use std::fmt;
 use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -81,6 +83,68 @@ impl<V: fmt::Display> fmt::Display for Data<V> {
     }
 }
 
+// As an `Rc`, it points to the value, which stays where it is when the `Data` moves.
+impl<V> Unpin for Data<V> {}
+
 // What is shared beside the value is a count, which no panic can leave half changed.
 impl<V: RefUnwindSafe> UnwindSafe for Data<V> {}
 impl<V: RefUnwindSafe> RefUnwindSafe for Data<V> {}
+
+/// What is stored is of another type than the one that was asked for; from [`try_get`](super::try_get).
+///
+/// The types are named as by [`std::any::type_name`]: for people, since two types may have the same name.
+///
+/// # Examples
+///
+/// ```
+/// use coro::tls;
+///
+/// tls::set("answer", 42);
+/// let error = tls::try_get::<u32>("answer").unwrap_err();
+/// assert_eq!((error.stored(), error.wanted()), ("i32", "u32"));
+/// assert_eq!(error.to_string(), "the value stored under this key is of type i32, not u32");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WrongType {
+    stored: &'static str,
+    wanted: &'static str,
+}
+
+impl WrongType {
+    pub(super) fn new<V>(stored: &'static str) -> WrongType {
+        WrongType { stored, wanted: type_name::<V>() }
+    }
+
+    /// The name of the type of what is stored.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// coro::tls::set("word", "a");
+    /// assert_eq!(coro::tls::try_get::<char>("word").unwrap_err().stored(), "&str");
+    /// ```
+    pub fn stored(&self) -> &'static str {
+        self.stored
+    }
+
+    /// The name of the type that was asked for.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// coro::tls::set("word", "a");
+    /// assert_eq!(coro::tls::try_get::<char>("word").unwrap_err().wanted(), "char");
+    /// ```
+    pub fn wanted(&self) -> &'static str {
+        self.wanted
+    }
+}
+
+impl fmt::Display for WrongType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let WrongType { stored, wanted } = self;
+        write!(f, "the value stored under this key is of type {stored}, not {wanted}")
+    }
+}
+
+impl Error for WrongType {}

@@ -79,13 +79,13 @@ pub fn inherit<F, T>(f: F) -> impl FnOnce() -> T + Send
 where
     F: FnOnce() -> T + Send,
 {
-    let bequests = record::with(|record| record.locals().snapshot());
+    let inherited = record::with(|record| record.locals().snapshot());
     move || {
-        if !bequests.is_empty() {
+        if !inherited.is_empty() {
             record::with(|record| {
                 storing(record, |locals| {
-                    for bequest in bequests {
-                        bequest.install(locals);
+                    for value in inherited {
+                        value.install(locals);
                     }
                 });
             });

@@ -24,7 +24,9 @@
 //! assert_eq!(log("hello"), "hello");
 //! ```
 //!
-//! On a plain thread the same functions serve the thread, and cleanup runs when the thread ends.
+//! On a plain thread the same functions serve the thread, and cleanup runs when the thread ends; on the main
+//! thread, when the process does. It is a destructor of a thread-local. In a program that is linked statically
+//! (`crt-static`) std runs none for the main thread, so what is stored there is not cleaned up.
 //! For a value that has one place in the source, [`local!`](crate::local) declares a typed static and
 //! needs no key.
 //!
@@ -49,6 +51,24 @@
 //! tls::set(String::from("word"), 2);
 //! assert!(tls::get::<i32>("word").is_none());
 //! assert_eq!(*tls::get::<i32>("word".to_owned()).unwrap(), 2);
+//! ```
+//!
+//! # Types
+//!
+//! A key has one value, of any type, and it is found as what it was stored as: to ask for another type is
+//! to find nothing. **The type is inferred**: `set("retries", 3)` stores an `i32`, and `get::<u32>("retries")` is
+//! `None`. So give a number's type where it is stored. [`try_get`] tells a value of another type from none. The
+//! declaration of a [`local!`](crate::local) fixes its type.
+//!
+//! ```
+//! use coro::tls;
+//!
+//! tls::set("retries", 3);
+//! assert!(tls::get::<u32>("retries").is_none());
+//! assert!(tls::try_get::<u32>("retries").is_err());
+//!
+//! tls::set("retries", 3u32);
+//! assert_eq!(*tls::get::<u32>("retries").unwrap(), 3);
 //! ```
 //!
 //! # The end of a coroutine
@@ -95,13 +115,13 @@ mod tests;
 
 use std::hash::Hash;
 
-pub use data::Data;
+pub use data::{Data, WrongType};
 pub use inherit::{inherit, set_inheritable};
 pub use local::{AccessError, LocalKey};
 pub use scope::{scope, scope_inheritable};
 
-pub use crate::id::Id;
-use crate::locals::{Blank, Block, Keyed, Kind, Locals};
+pub use crate::base::id::Id;
+use crate::locals::{Block, HandlerSlot, Keyed, Kind, Locals};
 use crate::record::{self, Record};
 
 /// What a value can be stored under: anything that is `Hash + Eq + 'static`.
@@ -142,8 +162,8 @@ pub fn id() -> Id {
 /// Stores `value` under `key`, in place of what was stored there.
 ///
 /// The old value is dropped, at the end of the call, unless a [`Data`] of it is held. The value
-/// may be of another type than the one that it replaces, and need not be `Send`: a coroutine stays
-/// on its thread.
+/// may be of another type than the one that it replaces, which is then found as that type
+/// ([Types](self#types)). It need not be `Send`: a coroutine stays on its thread.
 ///
 /// # Panics
 ///
@@ -178,7 +198,8 @@ pub fn set<K: Key, V: 'static>(key: K, mut value: V) {
 
 /// The value under `key`, or `None` if there is none or it is not a `V`.
 ///
-/// The value stays where it is; the [`Data`] shares it and keeps it alive.
+/// The value stays where it is; the [`Data`] shares it and keeps it alive. [`try_get`] tells the two
+/// reasons for `None` apart.
 ///
 /// # Panics
 ///
@@ -204,10 +225,44 @@ pub fn get<V: 'static>(key: impl Key) -> Option<Data<V>> {
     found.map(Data::new)
 }
 
+/// As [`get`], but a value that is not a `V` is an error. `Ok(None)`: nothing is stored under `key`.
+///
+/// # Errors
+///
+/// [`WrongType`], which names both types.
+///
+/// # Panics
+///
+/// Only if the key's `Hash`, `Eq` or `Drop` panics.
+///
+/// # Examples
+///
+/// ```
+/// use coro::tls;
+///
+/// fn retries() -> Result<u32, tls::WrongType> {
+///     Ok(tls::try_get("retries")?.map_or(0, |retries| *retries))
+/// }
+///
+/// assert_eq!(retries(), Ok(0));
+/// tls::set("retries", 3u32);
+/// assert_eq!(retries(), Ok(3));
+/// tls::set("retries", 3); // an `i32`
+/// assert!(retries().is_err());
+/// ```
+#[inline]
+pub fn try_get<V: 'static>(key: impl Key) -> Result<Option<Data<V>>, WrongType> {
+    let key = Keyed(key);
+    let found = record::with(|record| record.locals().try_get(&key));
+    // Here and not at the end, as in `get`.
+    drop(key);
+    found.map(|held| held.map(Data::new)).map_err(WrongType::new::<V>)
+}
+
 /// Moves the value under `key` out of the store.
 ///
 /// `None` if there is none, if it is not a `V`, or while a [`Data`] of it is held; then it stays
-/// where it is.
+/// where it is. [`try_get`] tells a value of another type from none.
 ///
 /// # Panics
 ///
@@ -298,7 +353,7 @@ pub fn unload() {
     record::with(|record| {
         record.locals().unload_contents();
         if record.locals().is_empty() {
-            record.disarm();
+            record.restore();
         }
         record.renew_id();
     });
@@ -342,14 +397,14 @@ pub fn unload() {
 /// ```
 #[inline]
 pub fn at_exit(f: impl FnOnce() + 'static) {
-    let mut blank = Blank::new();
-    let handler = fill!(blank.closure() = f);
+    let mut slot = HandlerSlot::new();
+    let handler = fill!(slot.closure() = f);
     record::with(|record| storing(record, |locals| locals.register(handler)));
 }
 
 /// Runs `store`, which stores something, and sees to it that it will be cleaned up.
 ///
-/// To arm before is not enough. In the middle user code runs (a `Hash`, an `Eq`, an initialiser, the
+/// To hijack before is not enough. In the middle user code runs (a `Hash`, an `Eq`, an initialiser, the
 /// `Drop` of what is replaced), and it may call [`unload`], which finds nothing stored yet and
 /// disarms.
 #[inline]
@@ -360,12 +415,12 @@ fn storing<R>(record: &Record, store: impl FnOnce(&Locals) -> R) -> R {
         #[inline]
         fn drop(&mut self) {
             if !self.0.locals().is_empty() {
-                self.0.arm();
+                self.0.hijack();
             }
         }
     }
 
-    record.arm();
+    record.hijack();
     let _rearm = Rearm(record);
     store(record.locals())
 }

@@ -4,14 +4,18 @@ use std::any::Any;
 use std::marker::PhantomData;
 
 use super::{Key, storing};
-use crate::locals::{Block, Keyed, Kind, Removed, Shadow, Unstored, quietly};
+use crate::locals::{Block, Keyed, Kind, Removed, Shadow, Unstored};
 use crate::record::{self, Record};
+use crate::unwind::catch_and_report;
 
 /// Runs `f` with `value` stored under `key`, and afterwards restores what was stored there before.
 ///
 /// That holds whatever happens in `f`: the value may be replaced or deleted, everything may be reset
 /// or unloaded, `f` may panic. Scopes may be nested. What was there before keeps its age, so the
 /// order in which values are dropped in the end does not change.
+///
+/// Within `f` the key has this value and no other, whatever its type. So a `get` of the type that was stored
+/// there before finds nothing ([Types](super#types)).
 ///
 /// Where storing is refused, after cleanup, `value` is dropped at once and `f` runs without it.
 ///
@@ -104,7 +108,7 @@ impl<'a, K: Key> Scope<'a, K> {
         let shadow = self.shadow.take()?;
         if shadow.hides() {
             // `f` may have unloaded the coroutine, and something is about to be stored again.
-            self.record.arm();
+            self.record.hijack();
         }
         Some(self.record.locals().put_back::<Keyed<K>>(shadow))
     }
@@ -113,6 +117,6 @@ impl<'a, K: Key> Scope<'a, K> {
 impl<K: Key> Drop for Scope<'_, K> {
     fn drop(&mut self) {
         // A second panic would abort the process.
-        quietly(|| drop(self.leave()));
+        catch_and_report(|| drop(self.leave()));
     }
 }

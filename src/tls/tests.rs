@@ -58,6 +58,36 @@ fn threads_share_nothing() {
 }
 
 #[test]
+fn a_value_of_another_type_is_told_from_none() {
+    let told = |found: Result<Option<tls::Data<u32>>, _>| found.map(|found| found.map(|n| *n));
+    assert_eq!(told(tls::try_get("retries")), Ok(None));
+    tls::set("retries", 3u32);
+    assert_eq!(told(tls::try_get("retries")), Ok(Some(3)));
+    tls::set("retries", 3);
+    let error = told(tls::try_get("retries")).unwrap_err();
+    assert_eq!((error.stored(), error.wanted()), ("i32", "u32"));
+    // To ask for the wrong type changes nothing, and the store is the only one that holds the value.
+    assert!(tls::get::<u32>("retries").is_none() && tls::take::<u32>("retries").is_none());
+    tls::scope("retries", 4u32, || assert_eq!(told(tls::try_get("retries")), Ok(Some(4))));
+    tls::scope("retries", "four", || {
+        let error = told(tls::try_get("retries")).unwrap_err();
+        assert_eq!(error.to_string(), "the value stored under this key is of type &str, not u32");
+        let error: Box<dyn std::error::Error + Send + Sync> = error.into();
+        assert!(error.is::<tls::WrongType>());
+    });
+    assert_eq!(tls::take("retries"), Some(3));
+    assert_eq!(told(tls::try_get("retries")), Ok(None));
+    // Beyond the first few, values are found by their hash.
+    (0..20).for_each(|n| tls::set(n, n));
+    assert!((0..20).all(|n| tls::try_get::<i32>(n).is_ok_and(|found| found.is_some())));
+    assert!((0..20).all(|n| tls::try_get::<u32>(n).is_err()));
+    // An inherited value keeps its type.
+    tls::set_inheritable("depth", 1u8);
+    let inherits = tls::inherit(|| tls::try_get::<i8>("depth").map(|_| ()).unwrap_err().stored());
+    assert_eq!(thread::spawn(inherits).join().unwrap(), "u8");
+}
+
+#[test]
 fn unload_forgets_everything_and_changes_the_id() {
     let (sender, receiver) = channel();
     let id = tls::id();
@@ -90,6 +120,7 @@ fn a_key_that_panics_when_it_is_dropped_costs_no_value() {
     let (sender, receiver) = channel();
     tls::set(Brittle(true), Sent("one", sender.clone()));
     assert!(breaks(&|| drop(tls::get::<Sent>(Brittle(true)))));
+    assert!(breaks(&|| drop(tls::try_get::<Sent>(Brittle(true)))));
     assert!(breaks(&|| assert!(!tls::del(Brittle(false)))));
     assert_eq!(drain(&receiver), [""; 0]);
     // Nobody holds it, or this would be `None`.

@@ -36,14 +36,23 @@ use std::sync::{Arc, Condvar, Mutex, Once, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use coro::raw::{Coroutine, Yielder};
 use coro::{JoinError, JoinHandle, Runtime};
 
 /// How many workers the runtimes of a test have: one, where everything takes turns; two, where
 /// every race between a pair can happen; four, which is more than many machines have cores.
 pub(crate) const WORKERS: [usize; 3] = [1, 2, 4];
 
-/// How long a test may take. Generous, because several test processes may share two cores.
-const LIMIT: Duration = Duration::from_secs(60);
+/// How long a test may take. Generous, because several test processes may share two cores: it is there for
+/// what would never end.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// How long a child may take: one that hangs is ended before its parent is, which then tells of it.
+pub(crate) const CHILDS_LIMIT: Duration = Duration::from_secs(150);
+
+/// How long a single wait may take that would be for ever if something is lost, where the test has more to
+/// say of it than its watchdog would. `ci/mutants.sh` gives a test 20 seconds.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Ends the process, with a message, if it is not dropped in time.
 #[must_use = "the watchdog watches for as long as it is held"]
@@ -52,7 +61,7 @@ pub(crate) struct Watchdog {
     _done: mpsc::Sender<()>,
 }
 
-/// Watches the calling test for a minute.
+/// Watches the calling test for as long as any may take.
 #[track_caller]
 pub(crate) fn watchdog() -> Watchdog {
     watchdog_for(LIMIT)
@@ -100,6 +109,11 @@ pub(crate) fn is_child(case: &str) -> bool {
 /// The case that this process was started by [`child`] to run.
 pub(crate) fn child_case() -> Option<String> {
     env::var(CASE).ok()
+}
+
+/// Whether the frames of each suspension are looked through, which takes time and stack.
+pub(crate) fn is_checked() -> bool {
+    env::var_os("CORO_CHECK").is_some_and(|value| !value.is_empty())
 }
 
 /// Writes a line to stderr, in one piece: a thread of the library may be telling something at the same time.
@@ -247,6 +261,12 @@ impl Counter {
     }
 
     /// How many so far.
+    /// A function that counts.
+    pub(crate) fn adder(&self) -> impl FnOnce() + 'static {
+        let counter = self.clone();
+        move || counter.add()
+    }
+
     pub(crate) fn get(&self) -> usize {
         self.0.load(Ordering::Acquire)
     }
@@ -347,9 +367,13 @@ impl Drop for Occupied {
 
 /// Runs `f` on a thread of its own and returns its handle as soon as `f` blocks in the kernel, which
 /// it must.
+///
+/// A thread also sleeps for a moment where it waits for a lock, say the allocator's. So it has to be found
+/// asleep several times, and not to have run in between.
 pub(crate) fn spawn_until_blocked<T: Send + 'static>(
     f: impl FnOnce() -> T + Send + 'static,
 ) -> thread::JoinHandle<T> {
+    const LOOKS: usize = 10;
     let tid = Arc::new(AtomicUsize::new(0));
     let here = Arc::clone(&tid);
     let thread = thread::spawn(move || {
@@ -358,14 +382,57 @@ pub(crate) fn spawn_until_blocked<T: Send + 'static>(
         here.store(me as usize, Ordering::Release);
         f()
     });
-    loop {
+    let (mut found, mut before) = (0, None);
+    while found < LOOKS {
         let tid = tid.load(Ordering::Acquire);
-        let stat = fs::read_to_string(format!("/proc/self/task/{tid}/stat")).unwrap_or_default();
-        // "tid (name) state ...", and a name may contain anything.
-        if tid != 0 && stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" S")) {
-            return thread;
-        }
+        let status =
+            fs::read_to_string(format!("/proc/self/task/{tid}/status")).unwrap_or_default();
+        let field =
+            |key| status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
+        let asleep = field("State:").trim_start().starts_with('S');
+        let switches = asleep.then(|| field("voluntary_ctxt_switches:").to_owned());
+        found = if asleep && switches == before { found + 1 } else { 0 };
+        before = switches;
         assert!(!thread.is_finished(), "it was to block");
-        thread::yield_now();
+        // Not as a means to wait for it, which the looks are.
+        thread::sleep(Duration::from_millis(1));
     }
+    thread
+}
+
+/// Runs its function when it is dropped.
+pub(crate) struct RunOnDrop<F: FnMut()>(pub(crate) F);
+
+impl<F: FnMut()> Drop for RunOnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// A raw coroutine that the test owns.
+pub(crate) fn raw<In, Yield, Ret>(
+    stack_size: usize,
+    f: impl FnOnce(&Yielder<In, Yield>, In) -> Ret + 'static,
+) -> io::Result<Coroutine<In, Yield, Ret>> {
+    // SAFETY: each test drops its coroutines before their thread ends, or is about one that does not.
+    unsafe { Coroutine::new(stack_size, f) }
+}
+
+/// Makes the process one that is refused every thread while it is limited; see [`limit_threads`].
+pub(crate) fn become_limitable() {
+    // Root's threads are not limited. Where this is refused, root is no more than a name.
+    // SAFETY: takes a number.
+    let _ = unsafe { libc::setuid(65534) };
+}
+
+/// Has the process refused every further thread, or none again.
+pub(crate) fn limit_threads(limited: bool) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: changes this process alone; the hard limit stays.
+    unsafe {
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NPROC, &raw mut limit), 0);
+        limit.rlim_cur = if limited { 1 } else { limit.rlim_max };
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit), 0);
+    }
+    assert_eq!(thread::Builder::new().spawn(|| ()).is_err(), limited);
 }

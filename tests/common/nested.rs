@@ -13,7 +13,7 @@ use std::process::Command;
 pub(crate) struct Program {
     /// Names the package and its directory.
     pub(crate) name: &'static str,
-    /// The file with its `main`, seen from the root of the repository.
+    /// The file with its `main`, or with what it exports, seen from the root of the repository.
     pub(crate) source: &'static str,
     /// `+nightly`, or nothing for the toolchain that runs the tests.
     pub(crate) toolchain: Option<&'static str>,
@@ -27,13 +27,24 @@ pub(crate) struct Program {
 
 /// Builds `program`; the path of its executable, or why it could not be built.
 pub(crate) fn build(program: &Program) -> Result<PathBuf, String> {
+    build_as(program, "[[bin]]", "").map(|place| place.join(program.name))
+}
+
+/// Builds a library that C programs can load; the path of its file, or why it could not be built.
+pub(crate) fn build_library(library: &Program) -> Result<PathBuf, String> {
+    let place = build_as(library, "[lib]", "crate-type = [\"cdylib\"]\n")?;
+    Ok(place.join(format!("lib{}.so", library.name)))
+}
+
+/// Builds a package with this one target, and gives the directory of what was built.
+fn build_as(program: &Program, kind: &str, more: &str) -> Result<PathBuf, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(program.name);
     let target = place.join("target");
     fs::create_dir_all(&place).expect("a directory in the target directory");
     let manifest = format!(
         "[package]\nname = \"{}\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n\
-         [[bin]]\nname = \"{}\"\npath = {:?}\n\n\
+         {kind}\nname = \"{}\"\npath = {:?}\n{more}\n\
          [dependencies]\ngoexit = {{ path = {root:?}, features = [{}] }}\nlibc = \"0.2\"\n\n\
          [workspace]\n",
         program.name,
@@ -49,19 +60,18 @@ pub(crate) fn build(program: &Program) -> Result<PathBuf, String> {
         fs::write(place.join("Cargo.lock"), lock).expect("a file in the target directory");
     }
     let mut cargo = match program.toolchain {
-        // Through rustup, which takes the toolchain's name.
+        // Through rustup, which takes the toolchain's name, and not the one that runs the tests.
         Some(toolchain) => {
             let mut cargo = Command::new("cargo");
-            cargo.arg(toolchain);
+            cargo.arg(toolchain).env_remove("RUSTUP_TOOLCHAIN");
             cargo
         }
+        // The compiler that this one calls is rustup's too, and has to belong to the same toolchain.
         None => Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into())),
     };
     // What the cargo that runs us has set for its own toolchain is not for this one. Nor is what is
     // loaded into the tests (`ci/signals.sh`): a linker fails where a system call is interrupted.
-    for variable in
-        ["RUSTUP_TOOLCHAIN", "RUSTC", "RUSTDOC", "CARGO_ENCODED_RUSTFLAGS", "LD_PRELOAD"]
-    {
+    for variable in ["RUSTC", "RUSTDOC", "CARGO_ENCODED_RUSTFLAGS", "LD_PRELOAD"] {
         cargo.env_remove(variable);
     }
     let output = cargo
@@ -78,8 +88,8 @@ pub(crate) fn build(program: &Program) -> Result<PathBuf, String> {
     }
     let by_triple = target.join("x86_64-unknown-linux-gnu");
     let base = if by_triple.exists() { by_triple } else { target };
-    let kind = if program.arguments.contains(&"--release") { "release" } else { "debug" };
-    Ok(base.join(kind).join(program.name))
+    let profile = if program.arguments.contains(&"--release") { "release" } else { "debug" };
+    Ok(base.join(profile))
 }
 
 /// Leaves the file's time alone when nothing changes, so that nothing is built again.

@@ -1,5 +1,8 @@
 //! A coroutine that is suspended in the middle of its unwinding.
 
+// Every test file is a crate of its own and uses a part of this.
+#![allow(dead_code)]
+
 use std::thread::panicking;
 
 use coro::{JoinError, JoinHandle, Runtime};
@@ -60,6 +63,7 @@ impl Unwinding {
     /// Lets it go on, and checks how it ends.
     pub(crate) fn finish(self) {
         assert_eq!(self.parked.get(), 1);
+        assert!(!self.task.is_finished());
         self.released.add();
         self.task.handle().unpark();
         match (self.why, self.task.join()) {

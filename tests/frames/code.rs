@@ -57,6 +57,21 @@ pub(crate) fn is_of_the_program(pc: usize) -> bool {
     ((&raw const __executable_start).addr()..(&raw const etext).addr()).contains(&pc)
 }
 
+/// Whether the instruction at `pc` is the POP of `push 1; pop rax`.
+///
+/// So LLVM loads a small constant at `opt-level = "z"`. In a build with frame pointers a function may do so
+/// before its own PUSH of RBP, and then its unwind tables miss the constant on the stack (LLVM 22).
+///
+/// # Safety
+///
+/// At `pc` is code, with more of it on both sides.
+pub(crate) unsafe fn pops_a_constant(pc: usize) -> bool {
+    // SAFETY: the caller's word.
+    let byte = |at: usize| unsafe { *(at as *const u8) };
+    let opcode = if byte(pc) == 0x41 { byte(pc + 1) } else { byte(pc) };
+    byte(pc - 2) == 0x6a && matches!(opcode, 0x58..=0x5f)
+}
+
 /// Our own assembly.
 pub(crate) struct Trampoline;
 

@@ -34,6 +34,8 @@ def report(start):
 
 gdb.execute("set backtrace past-main on")
 gdb.execute("starti", to_string=True)
+# At the first instruction of a static program gdb takes the language for assembly.
+gdb.execute("set language c")
 start = int(gdb.parse_and_eval("(unsigned long) &coro_trampoline"))
 for place in os.environ["STEP_PLACES"].split():
     gdb.execute(f"break *{start + int(place)}", to_string=True)

@@ -20,7 +20,7 @@ use std::hint::black_box;
 use std::iter;
 use std::ops::Range;
 
-use coro::raw::Coroutine;
+use coro::raw::{Coroutine, Yielder};
 use coro::{inspect, tls};
 
 use code::{Place, Trampoline, function_at, is_of_the_program};
@@ -43,12 +43,12 @@ thread_local! {
 
 /// The frame that each walk from inside has to pass.
 #[inline(never)]
-fn frame_of_the_resumer(coroutine: &mut Coroutine<(), (), ()>) {
+fn frame_of_the_resumer(coroutine: &Coroutine<(), (), ()>) {
     black_box(coroutine.resume(()));
 }
 
 fn body(exit: Exit) -> Coroutine<(), (), ()> {
-    Coroutine::new(256 << 10, move |yielder, ()| {
+    let body = move |yielder: &Yielder<(), ()>, ()| {
         STACK.set(inspect::stack_bounds().expect("called in a coroutine"));
         yielder.suspend(());
         if exit != Exit::Goexit {
@@ -58,16 +58,17 @@ fn body(exit: Exit) -> Coroutine<(), (), ()> {
             tls::unload();
         }
         yielder.suspend(());
-    })
-    .expect("a stack")
+    };
+    // SAFETY: whoever has it runs it to its end.
+    unsafe { Coroutine::new(256 << 10, body) }.expect("a stack")
 }
 
 /// From the first resume to the end.
 fn life(mode: Mode, exit: Exit) -> Report {
-    let mut coroutine = body(exit);
+    let coroutine = body(exit);
     let report = single_step(mode, || {
         for _ in 0..3 {
-            frame_of_the_resumer(&mut coroutine);
+            frame_of_the_resumer(&coroutine);
         }
     });
     assert!(coroutine.is_done());

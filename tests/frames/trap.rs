@@ -18,7 +18,9 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use coro::{inspect, tls};
 
-use super::code::{Instruction, Place, Side, Tables, Trampoline, function_at, is_of_the_program};
+use super::code::{
+    Instruction, Place, Side, Tables, Trampoline, function_at, is_of_the_program, pops_a_constant,
+};
 use super::shadow::{Frame, Moment, Shadow};
 use super::walks::{self, Astray};
 
@@ -161,7 +163,11 @@ impl Stepper {
             self.note(now, Spot::Ours(offset), walked.is_ok(), side);
             walked?;
             self.by_pointers(now, side)
-        } else if is_of_the_program(now.pc) && function_at(now.pc) != 0 {
+        } else if is_of_the_program(now.pc)
+            && function_at(now.pc) != 0
+            // SAFETY: the processor is there.
+            && !(self.frame_pointers && unsafe { pops_a_constant(now.pc) })
+        {
             walks::by_tables(now, self.shadow.frames(side))
         } else {
             // The C library's tables are not ours to judge; the linker's stubs for calls of it may have

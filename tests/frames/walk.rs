@@ -6,7 +6,7 @@ use std::ffi::{c_int, c_void};
 use std::hint::black_box;
 use std::ops::Range;
 
-use coro::raw::Coroutine;
+use coro::raw::{Coroutine, Yielder};
 use coro::{inspect, tls};
 
 unsafe extern "C" {
@@ -88,15 +88,20 @@ fn walk(moment: &str) {
     println!("{moment}: {inside} frames inside, {beyond} beyond, {links} link");
 }
 
+/// A raw coroutine that runs `f`.
+fn raw(f: impl FnOnce(&Yielder<(), ()>) + 'static) -> Coroutine<(), (), ()> {
+    // SAFETY: they are dropped by the functions that make them.
+    unsafe { Coroutine::new(256 << 10, |yielder, ()| f(yielder)) }.unwrap()
+}
+
 fn walk_everywhere() {
-    let mut coroutine = Coroutine::<(), (), ()>::new(256 << 10, |yielder, ()| {
+    let coroutine = raw(|yielder| {
         walk("raw start");
         yielder.suspend(());
         walk("raw later");
         tls::at_exit(|| walk("raw handler"));
         walk("raw armed");
-    })
-    .unwrap();
+    });
     coroutine.resume(());
     coroutine.resume(());
     let task = coro::go(|| {
@@ -115,20 +120,19 @@ fn frame_that_stops() {
 }
 
 #[inline(never)]
-fn frame_of_the_resumer(coroutine: &mut Coroutine<(), (), ()>) {
+fn frame_of_the_resumer(coroutine: &Coroutine<(), (), ()>) {
     black_box(coroutine.resume(()));
 }
 
 fn stop_everywhere() {
-    let mut coroutine = Coroutine::<(), (), ()>::new(256 << 10, |yielder, ()| {
+    let coroutine = raw(|yielder| {
         frame_that_stops();
         yielder.suspend(());
         tls::at_exit(frame_that_stops);
         frame_that_stops();
-    })
-    .unwrap();
-    frame_of_the_resumer(&mut coroutine);
-    frame_of_the_resumer(&mut coroutine);
+    });
+    frame_of_the_resumer(&coroutine);
+    frame_of_the_resumer(&coroutine);
     coro::go(frame_that_stops).join().unwrap();
 }
 

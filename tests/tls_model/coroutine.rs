@@ -319,7 +319,7 @@ pub(crate) enum Raw {
 
 pub(crate) fn raw(world: &Arc<World>) -> Raw {
     let world = Arc::clone(world);
-    let coroutine = Coroutine::new(64 << 10, move |yielder: &Yielder<_, _>, first| {
+    let coroutine = crate::common::raw(64 << 10, move |yielder: &Yielder<_, _>, first| {
         assert!(matches!(first, Command::Nothing));
         run(yielder, &world);
     });

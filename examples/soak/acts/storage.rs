@@ -1,11 +1,11 @@
-//! Acts about storage, on every kind of stack, and about coroutines made by hand.
+//! Acts about storage, on every kind of stack, and about raw coroutines.
 
 use std::cell::{Cell, RefCell};
 use std::panic;
 use std::thread as os;
 
 use coro::inspect::{ExitTarget, exit_target};
-use coro::raw::{Coroutine, State};
+use coro::raw::{self, Coroutine, State, Yielder};
 use coro::{go, tls};
 
 use super::{is_planned, panic_as_planned, use_storage};
@@ -95,11 +95,11 @@ fn depth(n: u64) -> u64 {
     if n == 0 { 0 } else { frame[63] - n + 1 + depth(n - 1) }
 }
 
-/// A coroutine made by hand, which ends, or is dropped suspended or unrun.
-pub(super) fn by_hand(dice: &mut Dice) {
+/// A raw coroutine, which ends, or is dropped suspended or unrun.
+pub(super) fn raw_coroutine(dice: &mut Dice) {
     let size = 64 << 10 << dice.roll(6);
     let captured = Counted::new(3);
-    let mut sums = Coroutine::new(size, |yielder, first: u64| {
+    let body = |yielder: &Yielder<u64, u64>, first: u64| {
         let captured = captured;
         tls::set("sum", first);
         loop {
@@ -109,18 +109,20 @@ pub(super) fn by_hand(dice: &mut Dice) {
                 number => tls::set("sum", sum + number),
             }
         }
-    })
-    .expect("a stack");
-    let mut sum = 0;
-    for _ in 0..dice.roll(50) {
-        let number = 1 + dice.roll(100);
-        sum += number;
-        assert_eq!(yielded(sums.resume(number)), Some(sum));
-    }
-    if sum > 0 && dice.once_in(2) {
-        assert!(matches!(sums.resume(0), State::Done(value) if value.0 == 3));
-        assert!(sums.is_done());
-    }
+    };
+    let resumes = |sums: &Coroutine<u64, u64, Counted>| {
+        let mut sum = 0;
+        for _ in 0..dice.roll(50) {
+            let number = 1 + dice.roll(100);
+            sum += number;
+            assert_eq!(yielded(sums.resume(number)), Some(sum));
+        }
+        if sum > 0 && dice.once_in(2) {
+            assert!(matches!(sums.resume(0), State::Done(value) if value.0 == 3));
+            assert!(sums.is_done());
+        }
+    };
+    raw::with(size, body, resumes).expect("a stack");
 }
 
 fn yielded<Y, R>(state: State<Y, R>) -> Option<Y> {
@@ -130,9 +132,9 @@ fn yielded<Y, R>(state: State<Y, R>) -> Option<Y> {
     }
 }
 
-pub(super) fn unwind_by_hand(dice: &mut Dice) {
+pub(super) fn unwind_raw_coroutine(dice: &mut Dice) {
     let panics = dice.once_in(2);
-    let mut raw = Coroutine::new(256 << 10, move |yielder, ()| {
+    let body = |yielder: &Yielder<(), ()>, ()| {
         let _held = Counted::new(0);
         at_exit(|| assert_eq!(number_at("data"), Some(4), "all data is still there"));
         tls::set("data", Counted::new(4));
@@ -140,38 +142,42 @@ pub(super) fn unwind_by_hand(dice: &mut Dice) {
         if panics {
             panic_as_planned();
         }
-    })
-    .expect("a stack");
-    assert_eq!(raw.resume(()), State::Yielded(()));
-    if dice.once_in(2) {
-        let outcome = panic::catch_unwind(panic::AssertUnwindSafe(|| raw.resume(())));
-        match outcome {
-            Ok(state) => assert!(!panics && state == State::Done(())),
-            Err(payload) => assert!(panics && is_planned(&*payload)),
+    };
+    let resumes = |raw: &Coroutine<(), (), ()>| {
+        assert_eq!(raw.resume(()), State::Yielded(()));
+        if dice.once_in(2) {
+            let outcome = panic::catch_unwind(panic::AssertUnwindSafe(|| raw.resume(())));
+            match outcome {
+                Ok(state) => assert!(!panics && state == State::Done(())),
+                Err(payload) => assert!(panics && is_planned(&*payload)),
+            }
         }
-    }
+    };
+    raw::with(256 << 10, body, resumes).expect("a stack");
 }
 
-/// Coroutines made by hand, each of which makes and resumes the next, and keeps what it stored.
+/// Raw coroutines, each of which makes and resumes the next, and keeps what it stored.
 pub(super) fn nest(dice: &mut Dice) {
     fn inside(depth: u64) -> u64 {
         if depth == 0 {
             return 0;
         }
-        let mut next = Coroutine::new(64 << 10, move |yielder, ()| {
+        let body = |yielder: &Yielder<(), ()>, ()| {
             assert_eq!(number_at("depth"), None);
             tls::set("depth", Counted::new(depth));
             yielder.suspend(());
             let below = inside(depth - 1);
             assert_eq!(number_at("depth"), Some(depth));
             below + 1
-        })
-        .expect("a stack");
-        assert_eq!(next.resume(()), State::Yielded(()));
-        match next.resume(()) {
-            State::Done(depth) => depth,
-            State::Yielded(()) => unreachable!("it suspends once"),
-        }
+        };
+        let resumes = |next: &Coroutine<(), (), u64>| {
+            assert_eq!(next.resume(()), State::Yielded(()));
+            match next.resume(()) {
+                State::Done(depth) => depth,
+                State::Yielded(()) => unreachable!("it suspends once"),
+            }
+        };
+        raw::with(64 << 10, body, resumes).expect("a stack")
     }
     let depth = dice.roll(10);
     assert_eq!(inside(depth), depth);

@@ -60,23 +60,23 @@ pub(super) fn race(dice: &mut Dice) {
         let inner = dice.split();
         set.spawn(move || chore(7, inner));
     }
-    let abort = dice.once_in(3);
-    if abort {
-        set.abort_all();
+    let cancel = dice.once_in(3);
+    if cancel {
+        set.cancel_all();
     }
     let wanted = if dice.once_in(3) { size / 2 } else { size };
     for joined in 0..wanted {
         assert_eq!(set.len(), size - joined);
         let next = if dice.once_in(2) { set.try_join_next() } else { None };
         let next = next.or_else(|| set.join_next());
-        check(7, next.expect("there are more"), abort);
+        check(7, next.expect("there are more"), cancel);
     }
     match dice.roll(3) {
         0 => set.detach_all(),
         // What is left is cancelled.
         1 => drop(set),
         _ => {
-            let rest = std::iter::from_fn(|| set.join_next()).map(|next| check(7, next, abort));
+            let rest = std::iter::from_fn(|| set.join_next()).map(|next| check(7, next, cancel));
             assert_eq!(rest.count(), size - wanted);
         }
     }

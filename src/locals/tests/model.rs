@@ -397,8 +397,8 @@ fn wild_step() {
         }
         10 => locals.set_inheritable(Wild::new(roll(16)), Wild::new(3)),
         11 => {
-            for bequest in locals.snapshot() {
-                bequest.install(&locals);
+            for value in locals.snapshot() {
+                value.install(&locals);
             }
         }
         12 | 13 => {

@@ -258,10 +258,10 @@ fn an_heir_gets_clones_of_what_is_inheritable_now() {
     set(&parent, 3, 30u32); // private now
     parent.set_inheritable(4u32, 44u32);
     let shadow = parent.swap_in(node(Keyed(5u32), "hidden"));
-    let bequests = parent.snapshot();
+    let inherited = parent.snapshot();
     parent.set_inheritable(6u32, 66u32); // too late
-    for bequest in bequests {
-        bequest.install(&child);
+    for value in inherited {
+        value.install(&child);
     }
     drop(parent.put_back::<Keyed<u32>>(shadow));
     let expected = |n: u32| match n {
@@ -296,7 +296,7 @@ fn an_heir_drops_in_the_same_order() {
     for n in 0..10 {
         parent.set_inheritable(n, Heirloom(n));
     }
-    parent.snapshot().into_iter().for_each(|bequest| bequest.install(&child));
+    parent.snapshot().into_iter().for_each(|value| value.install(&child));
     drop(parent.snapshot());
     assert_eq!(LOG.with(Log::take), (100..110).collect::<Vec<_>>());
     child.cleanup();
@@ -321,9 +321,9 @@ fn a_clone_may_change_the_store_or_panic() {
     let (parent, child) = (locals(), locals());
     LOCALS.set(Some(parent.clone()));
     (0..6u32).for_each(|n| parent.set_inheritable(n, Restless(n)));
-    let bequests = parent.snapshot();
-    assert_eq!(bequests.len(), 6);
-    bequests.into_iter().for_each(|bequest| bequest.install(&child));
+    let inherited = parent.snapshot();
+    assert_eq!(inherited.len(), 6);
+    inherited.into_iter().for_each(|value| value.install(&child));
     for n in 0..6 {
         let held = held::<Restless>(&child, n).unwrap();
         assert_eq!(held.value(), &Restless(n));

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::num::NonZeroUsize;
 
+use super::super::class::GUARD;
 use super::super::line::Line;
 use super::super::slot;
 use super::*;
@@ -16,24 +17,22 @@ fn stack_sizes_are_rounded_or_refused() {
         assert_eq!(error.to_string(), expected);
     }
     let slot_for = |bytes| Class::for_size(bytes).unwrap().slot_size();
-    assert_eq!(slot_for(1), 16 << 10);
-    assert_eq!(slot_for(16 << 10), 16 << 10);
-    assert_eq!(slot_for((16 << 10) + 1), 32 << 10);
-    assert_eq!(slot_for(100_001), 128 << 10);
-    assert_eq!(slot_for(Class::LARGEST_SIZE - 1), 64 << 20);
-    assert_eq!(slot_for(Class::LARGEST_SIZE), 64 << 20);
-    assert_eq!(Class::for_size(256 << 10).unwrap(), Class::DEFAULT);
+    let around = 88 << 10;
+    for slot in [128 << 10, 256 << 10, 512 << 10, 1 << 20] {
+        assert_eq!(slot_for(slot - around), slot);
+        assert_eq!(slot_for(slot - around + 1), 2 * slot);
+    }
+    assert_eq!(slot_for(1), 128 << 10);
+    assert_eq!(slot_for(Class::LARGEST_SIZE), 128 << 20);
+    assert_eq!(Class::for_size(168 << 10).unwrap(), Class::DEFAULT);
 }
 
 #[test]
-fn stack_classes_double_and_keep_room_beside_the_guard() {
+fn stack_classes_double() {
     let sizes: Vec<usize> = Class::all().map(Class::slot_size).collect();
     assert_eq!(sizes.len(), Class::COUNT);
-    assert_eq!((sizes[0], sizes[12]), (16 << 10, 64 << 20));
+    assert_eq!((sizes[0], sizes[10]), (128 << 10, 128 << 20));
     assert!(sizes.windows(2).all(|pair| pair[1] == 2 * pair[0]));
-    let guards: Vec<usize> = Class::all().map(Class::guard_size).collect();
-    assert_eq!(guards[..3], [4 << 10, 8 << 10, 16 << 10]);
-    assert!(guards[3..].iter().all(|&guard| guard == 16 << 10));
 }
 
 #[test]
@@ -46,13 +45,13 @@ fn stack_every_address_of_a_slot_finds_it() {
             assert_eq!(slot.class(), class);
             assert_eq!(slot.end() % class.slot_size(), 0);
             assert_eq!(slot.start(), slot.end() - class.slot_size());
-            assert_eq!(slot.limit(), slot.start() + class.guard_size());
+            assert_eq!(slot.limit(), slot.start() + GUARD);
             assert_eq!(slot.ceiling() % 64, 0);
             assert!((0..3 * 1024).contains(&(slot.end() - slot.ceiling())));
 
             let edges = [slot.start(), slot.limit() - 1, slot.limit(), slot.ceiling() - 1];
             let beyond = [slot.end() - 1];
-            let step = if class.slot_size() <= 64 << 10 { 1 } else { class.slot_size() / 1021 };
+            let step = class.slot_size() / 1021;
             let regular = (slot.start()..slot.end()).step_by(step);
             let somewhere = (0..1000).map(|_| {
                 random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);

@@ -96,7 +96,9 @@ fn stack_usage_counts_each_slot_once() {
         pool.give(taken);
         drop(pool);
         assert_eq!(counts(), (0, 3_001));
-        assert_eq!(usage().reserved_bytes, 13 << 40);
+        // 11 TiB, if nothing rations the addresses; a power of two for each class in any case.
+        let reserved = usage().reserved_bytes;
+        assert!(reserved.is_multiple_of(11) && (reserved / 11).is_power_of_two(), "{reserved}");
     });
     assert_success(&output);
 }
@@ -126,7 +128,7 @@ fn stack_pool_takes_no_more_than_it_needs_in_a_shortage() {
     let output = in_child(stack_pool_takes_no_more_than_it_needs_in_a_shortage, || {
         let idle: Vec<Slot> = (0..10).map(|_| take(Class::DEFAULT).unwrap()).collect();
         idle.into_iter().for_each(give);
-        shortage::announce(Class::DEFAULT);
+        stack_pressure::announce(Class::DEFAULT);
         let issued = slot::issued_in_all();
         let mut pool = Pool::new();
         let mine = pool.take(Class::DEFAULT).unwrap();
@@ -163,21 +165,19 @@ fn stack_maker_and_ender_trade_over_the_shelf() {
 }
 
 #[test]
-#[cfg_attr(coro_asan, ignore = "AddressSanitizer's shadow memory counts as resident")]
 fn stack_residence_falls_after_a_burst() {
     let output = in_child(stack_residence_falls_after_a_burst, || {
         // With guards by mprotect there cannot be as many.
         let count = if markers_work() { 100_000 } else { 25_000 };
         let mut pool = Pool::new();
-        let before = status_kib("VmRSS");
         let slots: Vec<Slot> = (0..count).map(|_| pool.take(Class::DEFAULT).unwrap()).collect();
         slots.iter().for_each(|slot| write_byte(slot.ceiling() - 1, 1));
-        let during = status_kib("VmRSS");
-        assert!(during > before + 4 * count * 9 / 10, "{before} -> {during}");
+        let places: Vec<_> = slots.iter().map(|slot| slot.limit()..slot.end()).collect();
+        assert_eq!(count_with_pages(places.iter().cloned()), count);
         slots.into_iter().for_each(|slot| pool.give(slot));
-        let after = status_kib("VmRSS");
-        // A page each for what stays warm, and the lists.
-        assert!(after < before + 4 * (8_192 + 1_024) + 8_192, "{before} -> {during} -> {after}");
+        // Those of the shelf and of the pool stay warm, and each may be a batch over its limit.
+        let kept = count_with_pages(places.into_iter());
+        assert!(kept <= 8_192 + 64 + 1_024, "{kept} of {count} keep their pages");
         // The next burst uses the same slots, the cold ones too.
         let again: Vec<Slot> = (0..count).map(|_| pool.take(Class::DEFAULT).unwrap()).collect();
         assert_eq!((usage().in_use, usage().pooled), (again.len(), 0));

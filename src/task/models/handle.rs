@@ -3,12 +3,12 @@
 use loom::thread;
 use std::sync::Arc;
 
-use super::{Block, Waiter};
-use crate::primitives::{Parker, explore};
+use super::{ModelBlock, Waiter};
+use crate::base::atomics::{Parker, explore};
 use crate::task::state::{DONE, Detach, Finish, JOINER};
 
 /// A task that stores its outcome and ends, on a worker of its own.
-fn run_to_the_end(task: &Arc<Block>) -> thread::JoinHandle<Finish> {
+fn run_to_the_end(task: &Arc<ModelBlock>) -> thread::JoinHandle<Finish> {
     let task = Arc::clone(task);
     thread::spawn(move || {
         task.bind();
@@ -34,7 +34,7 @@ const OTHERS: u32 = 8;
 #[test]
 fn loom_finish_races_join() {
     explore(None, &[0, 2], |seen| {
-        let task = Block::started();
+        let task = ModelBlock::started();
         let end = run_to_the_end(&task);
         task.join_as_thread();
         task.drop_reference();
@@ -47,7 +47,7 @@ fn loom_finish_races_join() {
 #[test]
 fn loom_finish_races_poll_again() {
     explore(None, &[0, 2, OTHERS, OTHERS + 1, OTHERS + 2], |seen| {
-        let task = Block::started();
+        let task = ModelBlock::started();
         let end = run_to_the_end(&task);
         let wakers = [Parker::new(), Parker::new()];
         let polls = wakers.iter().take_while(|waker| !task.poll(waker.unparker())).count();
@@ -67,7 +67,7 @@ fn loom_finish_races_poll_again() {
 #[test]
 fn loom_finish_races_join_after_poll() {
     explore(None, &[0, 2, OTHERS, OTHERS + 1], |seen| {
-        let task = Block::started();
+        let task = ModelBlock::started();
         let end = run_to_the_end(&task);
         let ready = task.poll(Parker::new().unparker());
         seen.note(OTHERS + u32::from(ready));
@@ -88,7 +88,7 @@ fn loom_finish_races_detach() {
     for polled in [false, true] {
         let outcomes: &[u32] = if polled { &[2, OTHERS] } else { &[0, 1, OTHERS] };
         explore(None, outcomes, move |seen| {
-            let task = Block::started();
+            let task = ModelBlock::started();
             let waker = Parker::new();
             if polled {
                 assert!(!task.poll(waker.unparker()));
@@ -107,7 +107,7 @@ fn loom_finish_races_detach() {
 #[test]
 fn loom_complete_races_detach() {
     explore(None, &[OTHERS, OTHERS + 1], |seen| {
-        let task = Block::started();
+        let task = ModelBlock::started();
         let store = {
             let task = Arc::clone(&task);
             thread::spawn(move || task.store_outcome())
@@ -125,7 +125,7 @@ fn loom_complete_races_detach() {
 #[test]
 fn loom_finish_races_detach_without_outcome() {
     explore(None, &[0, 1, OTHERS, OTHERS + 1], |seen| {
-        let task = Block::started();
+        let task = ModelBlock::started();
         let end = {
             let task = Arc::clone(&task);
             thread::spawn(move || task.finish())
@@ -144,8 +144,8 @@ fn loom_finish_races_detach_without_outcome() {
 #[test]
 fn loom_finish_races_joiner() {
     explore(None, &[0, 3, OTHERS, OTHERS + 1], |seen| {
-        let task = Block::started();
-        let joiner = Block::started();
+        let task = ModelBlock::started();
+        let joiner = ModelBlock::started();
         joiner.bind();
         let end = run_to_the_end(&task);
         if task.register(Waiter::Task(Arc::clone(&joiner)), JOINER) {
@@ -171,8 +171,8 @@ fn loom_finish_races_joiner() {
 #[test]
 fn loom_finish_races_joiner_that_leaves() {
     explore(None, &[0, 3, OTHERS], |seen| {
-        let task = Block::started();
-        let joiner = Block::started();
+        let task = ModelBlock::started();
+        let joiner = ModelBlock::started();
         joiner.bind();
         let end = run_to_the_end(&task);
         if task.register(Waiter::Task(Arc::clone(&joiner)), JOINER) {

@@ -6,7 +6,7 @@ use std::ptr;
 use loom::thread;
 use std::sync::Arc;
 
-use crate::primitives::{Checked, Ordering, explore, fence};
+use crate::base::atomics::{Checked, Ordering, explore, fence};
 use crate::task::inbox::{Inbox, Linked};
 use crate::task::{Sleep, Woken};
 

@@ -4,8 +4,8 @@ use loom::sync::atomic::AtomicBool;
 use loom::thread;
 use std::sync::Arc;
 
-use super::{Block, Parked};
-use crate::primitives::{Checked, Ordering, explore};
+use super::{ModelBlock, Parked};
+use crate::base::atomics::{Checked, Ordering, explore};
 use crate::task::state::{CANCEL, NOTIFIED, TOKEN, WOKEN};
 
 const AT_ONCE: u32 = 0;
@@ -28,7 +28,7 @@ fn outcome(how: Parked) -> u32 {
 #[test]
 fn loom_unpark_races_park() {
     explore(None, &[AT_ONCE, EARLY, UNPARKED], |seen| {
-        let task = Block::started();
+        let task = ModelBlock::started();
         let gift = Arc::new(Checked::new(0));
         task.bind();
         let unparker = {
@@ -51,7 +51,7 @@ fn loom_unpark_races_park() {
 #[test]
 fn loom_token_is_taken_once() {
     explore(None, &[AT_ONCE, EARLY, UNPARKED, LEFT, NONE_LEFT], |seen| {
-        let task = Block::started();
+        let task = ModelBlock::started();
         task.bind();
         let unparkers = [(); 2].map(|()| {
             let task = Arc::clone(&task);
@@ -72,7 +72,7 @@ fn loom_token_is_taken_once() {
 #[test]
 fn loom_cancel_races_park() {
     explore(None, &[AT_ONCE, EARLY, UNPARKED], |seen| {
-        let task = Block::started();
+        let task = ModelBlock::started();
         task.bind();
         let others = [TOKEN, CANCEL].map(|also| {
             let task = Arc::clone(&task);
@@ -95,7 +95,7 @@ fn loom_cancel_races_park() {
 fn loom_token_outlasts_another_wait() {
     for token in [TOKEN, WOKEN] {
         explore(None, &[AT_ONCE, EARLY, UNPARKED], move |seen| {
-            let task = Block::started();
+            let task = ModelBlock::started();
             task.bind();
             let unparker = {
                 let task = Arc::clone(&task);

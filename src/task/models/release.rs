@@ -3,8 +3,8 @@
 use loom::thread;
 use std::sync::Arc;
 
-use super::Block;
-use crate::primitives::explore;
+use super::ModelBlock;
+use crate::base::atomics::explore;
 use crate::task::state::{DONE, Finish, RELEASED};
 
 /// Two wakers and the task let go at once, and each of them can be the last. The handle is gone.
@@ -12,7 +12,7 @@ use crate::task::state::{DONE, Finish, RELEASED};
 #[test]
 fn loom_last_reference_frees_once() {
     explore(Some(3), &[0, 1], |seen| {
-        let task = Block::started();
+        let task = ModelBlock::started();
         task.bind();
         let wakers = [(); 2].map(|()| {
             task.state().add_reference();
@@ -37,7 +37,7 @@ fn loom_last_reference_frees_once() {
 #[test]
 fn loom_release_races_wakers() {
     explore(Some(3), &[0], |seen| {
-        let task = Block::started();
+        let task = ModelBlock::started();
         task.bind();
         let wakers = [(); 2].map(|()| {
             task.state().add_reference();
@@ -62,7 +62,7 @@ fn loom_release_races_wakers() {
 #[test]
 fn loom_clone_races_last_reference() {
     explore(None, &[0, 1], |seen| {
-        let task = Block::started();
+        let task = ModelBlock::started();
         task.bind();
         task.state().add_reference();
         let waker = {

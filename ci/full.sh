@@ -1,0 +1,175 @@
+#!/usr/bin/env bash
+# What takes too long for .ci/run: the tests under other compilers and other flags, and the long scripts.
+#
+#     bash ci/full.sh           # every leg
+#     bash ci/full.sh LEG..     # these
+#     bash ci/full.sh --list    # the names of the legs
+#
+# A leg that fails does not stop the others. At the end a table says of each leg whether it passed, failed or
+# was skipped, and why. Exits with 1 if a leg failed. target/full/LEG.log keeps what a leg printed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+home=$(realpath -m "${CARGO_TARGET_DIR:-target}/full")
+host=x86_64-unknown-linux-gnu
+legs=(
+    opt-0 opt-s opt-z opt-3 release no-lto
+    oldest stable beta nightly
+    abort frame-pointers crt-static
+    asan signals loom mutants fuzz instructions deny
+)
+
+# A level of optimisation with debug assertions. The profile `test` inherits it, and so do all dependencies.
+opt-0() { CARGO_PROFILE_DEV_OPT_LEVEL=0 suite; }
+opt-s() { CARGO_PROFILE_DEV_OPT_LEVEL=s suite; }
+opt-z() { CARGO_PROFILE_DEV_OPT_LEVEL=z suite; }
+opt-3() { CARGO_PROFILE_DEV_OPT_LEVEL=3 suite; }
+
+# Level 3 with and without optimisation across crates; Cargo.toml switches that on.
+release() { suite --release; }
+no-lto() { CARGO_PROFILE_RELEASE_LTO=off suite --release; }
+
+# Cargo.toml names the oldest compiler. It builds every dev-dependency in Cargo.lock as well.
+oldest() {
+    local version
+    version=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
+    [[ $version == *.*.* ]] || version+=.0
+    compiler "$version"
+}
+stable() { compiler stable; }
+beta() { compiler beta; }
+nightly() { compiler nightly; }
+
+# The harness cannot test with `panic = "abort"`, so tests/fault_abort.rs builds a program. The load, which
+# checks itself, is built with the profile of this crate.
+abort() {
+    own_directory
+    cargo test --test fault_abort
+    cargo test --release --test fault_abort
+    CARGO_PROFILE_DEV_PANIC=abort cargo run --example gls -- 10000 3
+    CARGO_PROFILE_RELEASE_PANIC=abort cargo run --release --example gls -- 100000 3
+}
+
+# Frames and stacks differ under these, so the tests of frames and stacks run.
+frame-pointers() {
+    flags -Cforce-frame-pointers=yes
+    flags -Cforce-frame-pointers=yes --release
+}
+crt-static() {
+    # Valgrind does not know a static program's malloc. And a static std destroys no thread-locals at `exit`.
+    local without=(
+        --skip stack_valgrind
+        --skip switch_a_coroutine_that_ends_the_process_is_dropped_while_it_runs
+    )
+    flags -Ctarget-feature=+crt-static -- "${without[@]}"
+    flags -Ctarget-feature=+crt-static --release -- "${without[@]}"
+}
+
+# Each of these has directories of its own.
+asan() {
+    bash ci/asan.sh
+    bash ci/asan.sh soak 60
+}
+signals() { bash ci/signals.sh; }
+loom() { bash ci/loom.sh; }
+mutants() { bash ci/mutants.sh; }
+fuzz() { bash ci/fuzz.sh 1800 hijack tasks; }
+instructions() { bash ci/instructions.sh; }
+deny() {
+    cargo deny --version || skip 'there is no cargo-deny'
+    cargo deny check
+}
+
+# A directory for the leg alone, or a change of flags would build everything again.
+own_directory() { export CARGO_TARGET_DIR=$home/$leg; }
+
+suite() {
+    own_directory
+    cargo test --no-fail-fast "$@"
+}
+
+# Installs a compiler that is missing. One that is there is used as it is: `rustup update` is for its owner.
+compiler() {
+    command -v rustup >/dev/null || skip 'there is no rustup'
+    if ! rustup run "$1" rustc --version; then
+        rustup toolchain install "$1" --profile minimal || skip "rustup cannot install $1"
+    fi
+    RUSTUP_TOOLCHAIN=$1 suite
+}
+
+# Not in RUSTFLAGS: programs that tests build would inherit the flag. With --target, because macros cannot
+# be linked statically.
+flags() {
+    own_directory
+    local config="target.$host.rustflags = ['$1']"
+    # Building is most of the time otherwise.
+    export CARGO_PROFILE_RELEASE_LTO=off
+    cargo --config "$config" test --target "$host" --no-fail-fast \
+        --lib --test 'switch_*' --test 'stack_*' --test 'fault_*' --test 'tls_*' --test 'task_join*' "${@:2}"
+}
+
+skip() {
+    printf '%s\n' "$1" >"$home/$leg.skipped"
+    exit 77
+}
+
+# Why a leg failed: the targets whose tests failed, or the last line that it printed.
+reason() {
+    local targets
+    targets=$(sed -nE 's/^    `(.*)`$/\1/p' "$home/$leg.log" | sort -u | paste -sd, | sed 's/,/, /g')
+    if [[ -n $targets ]]; then
+        printf '%s\n' "$targets"
+    else
+        grep . "$home/$leg.log" | tail -n 1
+    fi
+}
+
+if [[ ${1-} == --list ]]; then
+    printf '%s\n' "${legs[@]}"
+    exit
+fi
+chosen=("$@")
+((${#chosen[@]} > 0)) || chosen=("${legs[@]}")
+for leg in "${chosen[@]}"; do
+    if [[ " ${legs[*]} " != *" $leg "* ]]; then
+        echo "full.sh: there is no leg $leg; see --list" >&2
+        exit 2
+    fi
+done
+
+mkdir -p "$home"
+source ci/tools.sh
+step install_tools
+
+failed=0
+rows=()
+for leg in "${chosen[@]}"; do
+    printf '\n=== %s\n' "$leg" >&2
+    rm -f "$home/$leg.skipped"
+    start=$SECONDS
+    # The leg stands by itself in a subshell: as part of a condition it would run with `set -e` switched off.
+    set +e
+    (
+        set -e
+        "$leg" </dev/null
+    ) 2>&1 | tee "$home/$leg.log"
+    status=${PIPESTATUS[0]}
+    set -e
+    took=$((SECONDS - start))
+    if ((status == 0)); then
+        how=passed why=
+        # A few gigabytes. If a leg failed, they stay for whoever looks into it.
+        rm -rf "${home:?}/$leg"
+    elif ((status == 77)) && [[ -f $home/$leg.skipped ]]; then
+        how=skipped why=$(<"$home/$leg.skipped")
+    else
+        how=failed why=$(reason)
+        failed=1
+    fi
+    printf '=== %s: %s, %d s\n' "$leg" "$how" "$took" >&2
+    rows+=("$(printf '%-15s %-8s %6d s  %s' "$leg" "$how" "$took" "$why")")
+done
+
+printf '\n%-15s %-8s %8s\n' leg result time
+printf '%s\n' "${rows[@]}"
+exit "$failed"

@@ -1,0 +1,144 @@
+//! The monitor: one thread of the process, which looks at what all workers do.
+//!
+//! - A worker looks round every 61 turns: at its timers, at tasks from outside, at a shutdown. These are
+//!   microseconds, unless a turn is slow, and the clock is too dear to be read at every turn. So the monitor asks
+//!   a worker that has not looked round for a while to do so when the turn is over.
+//! - Where a runtime is watched, it reports a coroutine that holds its worker for too long.
+//!
+//! It looks every two milliseconds. When all workers have slept for a while it sleeps too, and a worker that wakes
+//! up wakes it: as with a worker, what it would overlook is what it looks at once more before it sleeps (see
+//! [`Sleep`]).
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::base::atomics::{Ordering, fence};
+use crate::base::report;
+use crate::task::{Remote, Sleep};
+use crate::thread;
+
+/// How often it looks, unless it watches more closely.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// How long all workers have to be asleep before the monitor is.
+const IDLE: Duration = Duration::from_millis(50);
+
+/// How the monitor's thread sleeps.
+struct Monitor {
+    sleep: Sleep,
+}
+
+// SAFETY: W2, the parker is used by the monitor's own thread only, and all else is atomic.
+unsafe impl Sync for Monitor {}
+
+static MONITOR: OnceLock<Monitor> = OnceLock::new();
+
+/// Starts the monitor's thread, if there is none.
+///
+/// # Errors
+///
+/// What the system says where it grants no thread. Without a monitor a worker looks round late if its turns are
+/// slow.
+pub(super) fn start() -> io::Result<()> {
+    static STARTING: Mutex<()> = Mutex::new(());
+    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    if MONITOR.get().is_none() {
+        thread::spawn("monitor", || run(MONITOR.wait()))?;
+        MONITOR.get_or_init(|| Monitor { sleep: Sleep::new() });
+    }
+    Ok(())
+}
+
+/// How many threads the monitor has: none, or one.
+pub(super) fn threads() -> usize {
+    usize::from(MONITOR.get().is_some())
+}
+
+/// The calling worker is awake, and will have turns.
+#[inline]
+pub(super) fn wake() {
+    if let Some(monitor) = MONITOR.get() {
+        fence(Ordering::SeqCst);
+        monitor.sleep.wake();
+    }
+}
+
+/// What the monitor knows of a worker.
+struct Seen {
+    looks: u64,
+    turn: u64,
+    since: Instant,
+}
+
+fn run(monitor: &Monitor) {
+    let mut seen: Vec<Seen> = Vec::new();
+    let mut reported = HashSet::new();
+    let mut idle_since = None;
+    loop {
+        let now = Instant::now();
+        let mut pause = PAUSE;
+        let mut all_asleep = true;
+        for (index, remote) in Remote::all().enumerate() {
+            if index == seen.len() {
+                seen.push(Seen { looks: 0, turn: 0, since: now });
+            }
+            if !remote.is_at_work() {
+                continue;
+            }
+            all_asleep = false;
+            let seen = &mut seen[index];
+            let looks = remote.looks().count();
+            if looks == seen.looks {
+                remote.looks().ask();
+            }
+            seen.looks = looks;
+            if let Some(limit) = remote.running().limit() {
+                // Twice in the limit, so that a report is late by half of it at most.
+                pause = pause.min(limit / 2);
+                watch(remote, seen, limit, now, &mut reported);
+            }
+        }
+        let since = match all_asleep {
+            true => *idle_since.get_or_insert(now),
+            false => {
+                idle_since = None;
+                now
+            }
+        };
+        if now - since < IDLE {
+            // Unannounced: nobody need wake it.
+            monitor.sleep.block(Some(now + pause), || ());
+            continue;
+        }
+        monitor.sleep.prepare();
+        if !Remote::all().any(Remote::is_at_work) {
+            monitor.sleep.block(None, || ());
+        }
+        monitor.sleep.end();
+        idle_since = None;
+    }
+}
+
+/// Reports who holds a worker for too long, once for each place of spawning.
+fn watch(
+    remote: &Remote,
+    seen: &mut Seen,
+    limit: Duration,
+    now: Instant,
+    reported: &mut HashSet<&'static std::panic::Location<'static>>,
+) {
+    let running = remote.running();
+    let Some(task) = running.get() else { return };
+    if running.turn() != seen.turn {
+        (seen.turn, seen.since) = (running.turn(), now);
+        return;
+    }
+    let held = now - seen.since;
+    if held >= limit && reported.insert(task.location) {
+        report::line(format_args!(
+            "coro: {task} has held its worker for {held:.0?} without suspending"
+        ));
+    }
+}

@@ -1,0 +1,90 @@
+//! Fresh tasks that were refused a stack, set aside until there is one.
+//!
+//! There is a queue for each class, so a task waits only behind tasks that want a stack of the same class. The
+//! workers of a runtime share the queues, because any worker may free a stack. A class is under *pressure* from the
+//! moment that a stack of it is refused until one is freed; see [`stack_pressure`]. The tasks of a class that is no
+//! longer under pressure are *retryable*, and count among the fresh tasks that a worker looks for. The others do
+//! not: to look at them would be in vain.
+//!
+//! No task is forgotten. Whoever queues a task here passes a `SeqCst` fence, and then looks whether its class is still
+//! under pressure. Whoever frees a stack clears the pressure, passes a `SeqCst` fence, and wakes the sleeping
+//! workers. The two fences have an order. If the clearing comes first, whoever queues sees that the task is
+//! retryable, and treats it as one just spawned. Otherwise the workers that are woken, or that are about to fall
+//! asleep, see the task.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::stack::{Class, stack_pressure};
+use crate::task::TaskRef;
+
+/// The tasks of each class, the one that has waited longest in front.
+type Queues = [VecDeque<TaskRef>; Class::COUNT];
+
+/// The fresh tasks that were refused a stack, by class.
+#[derive(Default)]
+pub(super) struct StackWaitQueue {
+    queues: Mutex<Queues>,
+    /// The classes whose queues are not empty, one bit each. Changed under the lock.
+    classes: AtomicU32,
+}
+
+impl StackWaitQueue {
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a task that was refused a stack.
+    pub(super) fn push(&self, task: TaskRef) {
+        let class = task.class();
+        let mut queues = self.lock();
+        queues[class.index()].push_back(task);
+        self.classes.fetch_or(class.bit(), Ordering::Relaxed);
+    }
+
+    /// The task of this class that has waited longest.
+    pub(super) fn pop(&self, class: Class) -> Option<TaskRef> {
+        let mut queues = self.lock();
+        let queue = &mut queues[class.index()];
+        let task = queue.pop_front();
+        if queue.is_empty() {
+            self.classes.fetch_and(!class.bit(), Ordering::Relaxed);
+        }
+        task
+    }
+
+    /// A task of any class.
+    pub(super) fn pop_any(&self) -> Option<TaskRef> {
+        Class::all().find_map(|class| self.pop(class))
+    }
+
+    /// Whether a task is retryable.
+    #[inline]
+    pub(super) fn any_retryable(&self) -> bool {
+        self.classes.load(Ordering::Relaxed) & !stack_pressure::announced() != 0
+    }
+
+    /// A class whose tasks are retryable. If there are several, `turn` chooses one.
+    pub(super) fn retryable(&self, turn: u64) -> Option<Class> {
+        let classes = self.classes.load(Ordering::Relaxed) & !stack_pressure::announced();
+        let from_turn = Class::all().cycle().skip(turn as usize % Class::COUNT);
+        from_turn.take(Class::COUNT).find(|class| classes & class.bit() != 0)
+    }
+
+    /// The classes whose tasks are not.
+    pub(super) fn short(&self) -> impl Iterator<Item = Class> {
+        let classes = self.classes.load(Ordering::Relaxed) & stack_pressure::announced();
+        Class::all().filter(move |class| classes & class.bit() != 0)
+    }
+
+    /// Shows them all to `f`, which is not to run any of the user's code.
+    pub(super) fn for_each(&self, f: impl FnMut(&TaskRef)) {
+        self.lock().iter().flatten().for_each(f);
+    }
+
+    /// How many tasks there are.
+    pub(super) fn len(&self) -> usize {
+        self.lock().iter().map(VecDeque::len).sum()
+    }
+}

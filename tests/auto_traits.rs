@@ -1,0 +1,158 @@
+//! Which auto traits each public type has, beside those of its counterpart in std. Where the two differ, the
+//! reason is given.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::marker::{PhantomData, PhantomPinned};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::thread;
+
+use coro::{inspect, raw, tls};
+
+/// The auto traits of a type, as `Send Sync Unpin UnwindSafe RefUnwindSafe` where it has all.
+macro_rules! traits {
+    ($type:ty) => {
+        [
+            has!($type, Send),
+            has!($type, Sync),
+            has!($type, Unpin),
+            has!($type, UnwindSafe),
+            has!($type, RefUnwindSafe),
+        ]
+        .concat()
+        .trim_end()
+        .to_owned()
+    };
+}
+
+/// The trait's name and a space if the type has it, else nothing.
+macro_rules! has {
+    ($type:ty, $trait:ident) => {{
+        struct Of<T: ?Sized>(PhantomData<T>);
+
+        // Found before that of `Otherwise`, where the bound holds.
+        #[allow(dead_code)]
+        impl<T: ?Sized + $trait> Of<T> {
+            const NAME: &str = concat!(stringify!($trait), " ");
+        }
+
+        impl<T: ?Sized> Otherwise for Of<T> {}
+
+        <Of<$type>>::NAME
+    }};
+}
+
+trait Otherwise {
+    const NAME: &str = "";
+}
+
+macro_rules! assert_traits {
+    ($($type:ty: $traits:expr;)*) => {
+        $(assert_eq!(traits!($type), $traits, "{}", stringify!($type));)*
+    };
+}
+
+const ALL: &str = "Send Sync Unpin UnwindSafe RefUnwindSafe";
+
+#[test]
+fn traits_are_told_apart() {
+    assert_traits! {
+        u8: ALL;
+        Cell<u8>: "Send Unpin UnwindSafe";
+        &mut u8: "Send Sync Unpin RefUnwindSafe";
+        *const u8: "Unpin UnwindSafe RefUnwindSafe";
+        PhantomPinned: "Send Sync UnwindSafe RefUnwindSafe";
+        dyn Any: "";
+    }
+}
+
+#[test]
+fn traits_are_those_of_the_counterparts() {
+    assert_traits! {
+        coro::Scope<'_, '_>: traits!(thread::Scope<'_, '_>);
+        coro::Handle: traits!(thread::Thread);
+        coro::Builder: traits!(thread::Builder);
+        coro::RuntimeBuilder: traits!(thread::Builder);
+        coro::JoinError: traits!(Box<dyn Any + Send>);
+        coro::Elapsed: traits!(mpsc::RecvTimeoutError);
+        tls::Id: traits!(thread::ThreadId);
+        tls::AccessError: traits!(thread::AccessError);
+        tls::WrongType: traits!(thread::AccessError);
+        tls::LocalKey<u8>: traits!(thread::LocalKey<u8>);
+        tls::LocalKey<Rc<Cell<u8>>>: traits!(thread::LocalKey<Rc<Cell<u8>>>);
+        tls::LocalKey<PhantomPinned>: traits!(thread::LocalKey<PhantomPinned>);
+        tls::Data<u8>: traits!(Rc<u8>);
+        tls::Data<Cell<u8>>: traits!(Rc<Cell<u8>>);
+        tls::Data<PhantomPinned>: traits!(Rc<PhantomPinned>);
+    }
+}
+
+/// std's are not unwind safe, since they share the cell of the value with their thread. Ours give the value
+/// away, and share a state word, which no panic leaves half changed.
+#[test]
+fn traits_of_join_handles_are_more_than_in_std() {
+    const STD: &str = "Send Sync Unpin";
+    assert_traits! {
+        thread::JoinHandle<u8>: STD;
+        thread::ScopedJoinHandle<'_, u8>: STD;
+        coro::JoinHandle<u8>: ALL;
+        coro::JoinHandle<Cell<u8>>: ALL;
+        coro::JoinHandle<PhantomPinned>: ALL;
+        coro::ScopedJoinHandle<'_, u8>: ALL;
+        coro::ScopedJoinHandle<'_, Cell<u8>>: ALL;
+        coro::ScopedJoinHandle<'_, PhantomPinned>: ALL;
+    }
+}
+
+/// A value that is not `Send` never comes out of a coroutine, so there are no such handles. std's
+/// `JoinHandle` is `Send` for them nevertheless, its `ScopedJoinHandle` is not.
+#[test]
+fn traits_of_a_join_handle_follow_its_value() {
+    const NEITHER: &str = "Unpin UnwindSafe RefUnwindSafe";
+    assert_traits! {
+        coro::JoinHandle<Rc<u8>>: NEITHER;
+        coro::ScopedJoinHandle<'_, Rc<u8>>: NEITHER;
+        coro::JoinSet<Rc<u8>>: NEITHER;
+    }
+}
+
+/// std has no such types.
+#[test]
+fn traits_without_a_counterpart() {
+    assert_traits! {
+        coro::Runtime: ALL;
+        coro::JoinSet<u8>: ALL;
+        coro::JoinSet<Cell<u8>>: ALL;
+        coro::JoinSet<PhantomPinned>: ALL;
+        coro::Interval: ALL;
+        inspect::Metrics: ALL;
+        inspect::ExitTarget: ALL;
+        raw::State<u8, u8>: ALL;
+        // It stays on its thread. Its function may have borrowed what a panic leaves half changed.
+        raw::Coroutine<u8, u8, u8>: "Unpin";
+        raw::Coroutine<Cell<u8>, PhantomPinned, PhantomPinned>: "Unpin";
+        // Lent, and so not `Sync`: it serves its own coroutine. `catch_unwind(|| yielder.suspend(1))` is fine.
+        &raw::Yielder<u8, u8>: "Unpin UnwindSafe RefUnwindSafe";
+        &raw::Yielder<Cell<u8>, PhantomPinned>: "Unpin UnwindSafe RefUnwindSafe";
+    }
+}
+
+/// The payload of a panic need not be `Sync`, and `JoinError::Panicked` shows it to whoever has a reference.
+/// An `io::Error` has the message alone.
+#[test]
+fn traits_of_the_error_to_pass_on() {
+    type Anything = Box<dyn std::error::Error + Send + Sync>;
+
+    fn fails() -> Result<(), Anything> {
+        let parked = coro::go(coro::park);
+        parked.cancel();
+        Ok(parked.join().map_err(std::io::Error::from)?)
+    }
+    assert_eq!(fails().unwrap_err().to_string(), "the coroutine was cancelled");
+    assert_traits! {
+        coro::JoinError: "Send Unpin";
+        std::io::Error: "Send Sync Unpin";
+    }
+}
