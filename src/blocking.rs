@@ -8,9 +8,8 @@ use std::any::Any;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Waker;
 
-use crate::task::{Waiting, current_task, park_undisturbed, with_waker};
+use crate::task::{ParkReason, calling_waiter, current_task, park_undisturbed};
 use crate::{fork, record, suspension};
 use pool::BlockingCall;
 
@@ -37,13 +36,13 @@ impl<F: FnOnce() -> T + Send, T: Send> StackJob<F, T> {
     /// Has the job run on another thread, and waits until it has come back.
     fn send(&self) {
         let job = (&raw const *self).cast();
-        let call = BlockingCall { run: Self::run, job, caller: with_waker(Waker::clone) };
+        let call = BlockingCall { run: Self::run, job, caller: calling_waiter() };
         if let Err(error) = pool::submit(call) {
             panic!("no thread for a blocking call: {error}; {}", pool::KNOBS);
         }
         // Acquire: pairs with `run`.
         while !self.back.load(Ordering::Acquire) {
-            park_undisturbed(Waiting::Blocking);
+            park_undisturbed(ParkReason::BLOCKING);
         }
     }
 

@@ -17,16 +17,17 @@
 
 use std::cell::Cell;
 use std::process;
-use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use crate::base::id::Id;
+use crate::base::lock::{lock, wait};
 use crate::base::report;
 use crate::blocking;
 use crate::fork;
 use crate::runtime;
-use crate::task::{Waiting, current_task, park_for, shield};
+use crate::task::{ParkReason, current_task, park_for, shield};
 use crate::unwind::Interruption;
 
 /// How long the coroutines have to end.
@@ -93,7 +94,7 @@ pub fn exit(status: i32) -> ! {
         std::panic::resume_unwind(interruption.deliver());
     }
     loop {
-        if is_task { park_for(Waiting::Exit) } else { thread::park() }
+        if is_task { park_for(ParkReason::EXIT) } else { thread::park() }
     }
 }
 
@@ -113,7 +114,7 @@ fn start_leaving(status: i32) {
 fn leave(status: i32) -> ! {
     LEAVES.set(true);
     runtime::shutdown_all(PATIENCE);
-    *OVER.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    *lock(&OVER) = true;
     IS_OVER.notify_all();
     process::exit(status)
 }
@@ -125,9 +126,9 @@ extern "C" fn hold() {
     if LEAVES.get() {
         return;
     }
-    let mut over = OVER.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut over = lock(&OVER);
     while !*over {
-        over = IS_OVER.wait(over).unwrap_or_else(PoisonError::into_inner);
+        over = wait(&IS_OVER, over);
     }
     drop(over);
     // glibc allows it in a handler: the rest of them follow, and this status is the one that counts.

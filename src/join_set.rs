@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
-use crate::task::{Handle, JoinError, JoinHandle};
+use crate::base::lock::lock;
+use crate::task::{Handle, JoinError, JoinHandle, TaskRef, Waiter};
 
 /// A set of coroutines that are joined in the order in which they end; after tokio's.
 ///
@@ -49,7 +50,7 @@ struct Ended {
 struct Queue {
     places: VecDeque<usize>,
     /// Who waits for the next.
-    waiter: Option<Waker>,
+    waiter: Option<Waiter<TaskRef>>,
 }
 
 /// What a member wakes when it ends.
@@ -67,7 +68,7 @@ impl Wake for Member {
 impl Ended {
     fn push(&self, place: usize) {
         let waiter = {
-            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut queue = lock(&self.queue);
             queue.places.push_back(place);
             queue.waiter.take()
         };
@@ -78,7 +79,7 @@ impl Ended {
     }
 
     fn pop(&self) -> Option<usize> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).places.pop_front()
+        lock(&self.queue).places.pop_front()
     }
 
     /// The next place, or `waiter` is woken when there is one.
@@ -88,9 +89,9 @@ impl Ended {
         }
         // Cloned, and the former one dropped, outside of the lock, and while there is no place in hand
         // that could be lost if this unwinds.
-        let waiter = waiter.clone();
+        let waiter = Waiter::Waker(waiter.clone());
         let former = {
-            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut queue = lock(&self.queue);
             if queue.places.is_empty() { queue.waiter.replace(waiter) } else { Some(waiter) }
         };
         drop(former);

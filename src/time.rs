@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::record;
 use crate::task::{
-    Deadline, ThreadParker, Waiting, current_task, park_thread, wait_on_thread, yield_now,
+    Deadline, ParkReason, ThreadParker, current_task, park_thread, wait_on_thread, yield_now,
 };
 use crate::unwind::{Interruption, panicking};
 
@@ -40,7 +40,7 @@ pub fn sleep(duration: Duration) {
 fn sleep_for_ever() -> ! {
     loop {
         match current_task() {
-            Some(task) => task.park(Waiting::Sleep),
+            Some(task) => task.park(ParkReason::SLEEP),
             None => sleep_on_thread(None),
         }
     }
@@ -82,7 +82,7 @@ pub fn sleep_until(deadline: Instant) {
     match current_task() {
         Some(task) => {
             while Instant::now() < deadline {
-                task.park_until(deadline, Waiting::Sleep);
+                task.park_until(deadline, ParkReason::SLEEP);
             }
         }
         None => sleep_on_thread(Some(deadline)),
@@ -112,8 +112,8 @@ pub fn sleep_until(deadline: Instant) {
 pub fn park_timeout(duration: Duration) {
     let deadline = Instant::now().checked_add(duration);
     match (current_task(), deadline) {
-        (Some(task), Some(deadline)) => task.park_until(deadline, Waiting::Park),
-        (Some(task), None) => task.park(Waiting::Park),
+        (Some(task), Some(deadline)) => task.park_until(deadline, ParkReason::PARK),
+        (Some(task), None) => task.park(ParkReason::PARK),
         (None, _) => park_thread(Some(duration)),
     }
 }

@@ -462,6 +462,72 @@ fn task_shutdown_of_another_runtime() {
     });
 }
 
+/// Of several that wait for a runtime's end some are cancelled, and leave; the others are told.
+#[test]
+fn task_shutdown_that_is_cancelled_while_it_waits_is_forgotten() {
+    let _watchdog = common::watchdog();
+    common::on_workers(|outer, _| {
+        let (running, gate, begun) = (Counter::default(), Gate::default(), Counter::default());
+        let inner = Arc::new(common::runtime(1));
+        inner.go({
+            let (running, gate) = (running.clone(), gate.clone());
+            move || {
+                running.add();
+                gate.block();
+            }
+        });
+        running.wait_for(1);
+        let waiters: Vec<_> = (0..6)
+            .map(|_| {
+                let (inner, begun) = (Arc::clone(&inner), begun.clone());
+                outer.go(move || {
+                    begun.add();
+                    inner.shutdown();
+                })
+            })
+            .collect();
+        begun.wait_for(6);
+        let thread = {
+            let inner = Arc::clone(&inner);
+            common::spawn_until_blocked(move || inner.shutdown())
+        };
+        // The first, the last, and two in between.
+        for index in [0, 2, 3, 5] {
+            waiters[index].cancel();
+        }
+        let mut left = Vec::new();
+        for (index, waiter) in waiters.into_iter().enumerate() {
+            match index {
+                0 | 2 | 3 | 5 => assert_cancelled(waiter.join()),
+                _ => left.push(waiter),
+            }
+        }
+        assert!(left.iter().all(|waiter| !waiter.is_finished()));
+        gate.open();
+        left.into_iter().for_each(|waiter| waiter.join().unwrap());
+        thread.join().unwrap();
+    });
+}
+
+/// Coroutines on several workers and threads wait for the same end, which comes at once.
+#[test]
+fn task_shutdown_many_wait_for_one() {
+    let _watchdog = common::watchdog();
+    common::on_workers(|outer, _| {
+        for _ in 0..50 {
+            let inner = Arc::new(common::runtime(1));
+            let shut = {
+                let inner = Arc::clone(&inner);
+                move || inner.shutdown()
+            };
+            let waiters: Vec<_> = (0..4).map(|_| outer.go(shut.clone())).collect();
+            let threads: Vec<_> = (0..2).map(|_| thread::spawn(shut.clone())).collect();
+            waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        }
+    });
+}
+
 #[test]
 fn task_shutdown_again_and_again() {
     let _watchdog = common::watchdog();

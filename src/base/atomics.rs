@@ -1,4 +1,4 @@
-//! The atomics, the parker and the locks that the checked parts are made of, so that loom can stand in for
+//! The atomics and the locks that the checked parts are made of, so that loom can stand in for
 //! them: `bash ci/loom.sh` builds with `--cfg coro_loom` and explores every interleaving of the
 //! models beside those parts. Nothing else of the crate runs under that cfg.
 //!
@@ -9,14 +9,12 @@ use std::time::Duration;
 
 #[cfg(not(coro_loom))]
 pub(crate) use {
-    crossbeam_utils::sync::{Parker, Unparker},
     std::sync::atomic::{AtomicIsize, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence},
     std::sync::{Condvar, Mutex, MutexGuard},
 };
 
 #[cfg(coro_loom)]
 pub(crate) use {
-    self::model::{Parker, Unparker},
     loom::sync::atomic::{AtomicIsize, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence},
     loom::sync::{Condvar, Mutex, MutexGuard},
 };
@@ -43,11 +41,13 @@ pub(crate) fn wait_timeout<'a, T>(
     (guard, true)
 }
 
-/// crossbeam's parker as far as a worker uses it, on loom's mutex and condition variable.
-#[cfg(coro_loom)]
-mod model {
-    use std::time::Instant;
+#[cfg(all(test, coro_loom))]
+pub(crate) use self::model::{Parker, Unparker};
 
+/// A thread of a model that waits for a token, on loom's mutex and condition variable. No clock ends the wait: a
+/// wake-up that is lost shows.
+#[cfg(all(test, coro_loom))]
+mod model {
     use loom::sync::{Arc, Condvar, Mutex};
 
     #[derive(Clone)]
@@ -71,11 +71,6 @@ mod model {
                 token = arrived.wait(token).unwrap();
             }
             *token = false;
-        }
-
-        /// A model has no clock, so the deadline never comes: a wake-up that is lost shows.
-        pub(crate) fn park_deadline(&self, _deadline: Instant) {
-            self.park();
         }
     }
 

@@ -11,8 +11,8 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// How many ids a thread reserves at a time.
 const RANGE: u64 = 1024;
@@ -85,6 +85,22 @@ impl Id {
     #[inline]
     pub(crate) fn from_raw(number: u64) -> Id {
         Id(NonZeroU64::new(number).expect("ids start at 1"))
+    }
+}
+
+/// The identity of a runtime.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RuntimeId(NonZeroU32);
+
+impl RuntimeId {
+    pub(crate) fn next() -> RuntimeId {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        RuntimeId(NonZeroU32::new(number).expect("no process starts so many runtimes"))
+    }
+
+    pub(crate) fn get(self) -> u32 {
+        self.0.get()
     }
 }
 

@@ -10,12 +10,13 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, Once, OnceLock, PoisonError};
-use std::task::Waker;
 use std::time::Duration;
 
 use crate::base::env::count;
+use crate::base::lock;
 use crate::base::report;
 use crate::fork;
+use crate::task::{TaskRef, Waiter};
 use crate::thread;
 
 /// How long a thread waits for another call before it ends.
@@ -31,7 +32,7 @@ pub(super) struct BlockingCall {
     pub(super) run: unsafe fn(*const ()),
     pub(super) job: *const (),
     /// Is woken when it has run.
-    pub(super) caller: Waker,
+    pub(super) caller: Waiter<TaskRef>,
 }
 
 // SAFETY: B1, what the job consists of is `Send`.
@@ -62,7 +63,7 @@ static POOL: Mutex<Pool> =
 static CALLED: Condvar = Condvar::new();
 
 fn lock() -> MutexGuard<'static, Pool> {
-    POOL.lock().unwrap_or_else(PoisonError::into_inner)
+    lock::lock(&POOL)
 }
 
 /// Has a call run on one of the threads.

@@ -1,11 +1,14 @@
 //! Starting one coroutine with more to say than [`go`](crate::go).
 
 use std::io;
+use std::panic::Location;
 
+use super::default::default_runtime;
 use super::shared::Shared;
-use super::{Runtime, Scope, ScopedJoinHandle, Worker, default_runtime};
+use super::start::Runtime;
+use super::worker::Worker;
 use crate::stack::{self, Class};
-use crate::task::{Free, JoinHandle, Options, Parent};
+use crate::task::{Free, JoinHandle, Parent, SpawnOptions};
 
 /// Starts a coroutine with a name or a stack of its own size, and gives an error where
 /// [`go`](crate::go) panics.
@@ -138,56 +141,13 @@ impl Builder {
         unsafe { self.start(Some(&runtime.shared), f, || Free) }
     }
 
-    /// As [`spawn`](Builder::spawn), as a child of a [`scope`](crate::scope()), and on the runtime of a
-    /// [`Runtime::scope`]; as [`Scope::go`].
-    ///
-    /// # Errors
-    ///
-    /// As [`spawn`](Builder::spawn).
-    ///
-    /// # Panics
-    ///
-    /// As [`spawn`](Builder::spawn).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let words = vec!["to", "be"];
-    /// let deep = coro::Builder::new().stack_size(1 << 20);
-    /// let count = coro::scope(|s| deep.spawn_scoped(s, || words.len()).unwrap().join().unwrap());
-    /// assert_eq!(count, 2);
-    /// ```
-    ///
-    /// What does not outlive the scope cannot be borrowed:
-    ///
-    /// ```compile_fail,E0373
-    /// coro::scope(|s| {
-    ///     let inside = 1;
-    ///     coro::Builder::new().spawn_scoped(s, || println!("{inside}")).unwrap();
-    /// });
-    /// ```
-    #[track_caller]
-    pub fn spawn_scoped<'scope, F, T>(
-        self,
-        scope: &'scope Scope<'scope, '_>,
-        f: F,
-    ) -> io::Result<ScopedJoinHandle<'scope, T>>
-    where
-        F: FnOnce() -> T + Send + 'scope,
-        T: Send + 'scope,
-    {
-        // SAFETY: T8, the child is counted, so the scope, and with it what `f` borrows, outlives it.
-        let handle = unsafe { self.start(scope.runtime, f, || scope.adopt())? };
-        Ok(ScopedJoinHandle::new(handle))
-    }
-
     /// Starts the coroutine on `runtime`; without one, on the caller's, or else on the default one.
     ///
     /// # Safety
     ///
     /// As [`Shared::start`].
     #[track_caller]
-    unsafe fn start<F, T, P>(
+    pub(crate) unsafe fn start<F, T, P>(
         self,
         runtime: Option<&Shared>,
         f: F,
@@ -198,21 +158,27 @@ impl Builder {
         T: Send,
         P: Parent,
     {
+        let location = Location::caller();
         let class = self.stack_size.map(Class::for_size).transpose()?;
-        let shared: &Shared = match (runtime, Worker::here()) {
-            (Some(shared), _) => shared,
-            (None, Some(worker)) => worker.shared(),
-            (None, None) => &default_runtime()?.shared,
+        let name = self.name.map(|name| Box::new(name.into_boxed_str()));
+        let start = |shared: &Shared| {
+            if let Some(class) = class {
+                // So the task will get one, sooner or later.
+                stack::provide(class)?;
+            }
+            let plain = shared.plain_options(location);
+            let options = SpawnOptions { name, class: class.unwrap_or(shared.class), ..plain };
+            // SAFETY: the caller's word.
+            Ok(unsafe { shared.start(f, parent, options) })
         };
-        if let Some(class) = class {
-            // So the task will get one, sooner or later.
-            stack::provide(class)?;
+        // Not in a closure, into which `#[track_caller]` does not reach.
+        let runtime = match runtime {
+            None if !Worker::is_here() => Some(&*default_runtime()?.shared),
+            runtime => runtime,
+        };
+        match runtime {
+            Some(shared) => start(shared),
+            None => Worker::with(|worker| start(worker.expect("the thread is a worker").shared())),
         }
-        let options = Options {
-            name: self.name.map(|name| Box::new(name.into_boxed_str())),
-            ..Options::plain(class.unwrap_or(shared.class))
-        };
-        // SAFETY: the caller's word.
-        Ok(unsafe { shared.start(f, parent, options) })
     }
 }

@@ -3,8 +3,8 @@
 //! Where plain threads wait in a join, every coroutine is parked, no timer is set, and the process has
 //! no other thread that could unpark one, nothing will ever happen again. Each party looks for that
 //! when it is about to block: a worker after its last look for work, a thread in its join. The last of
-//! them finds all the others blocked. It asks the workers, which know their coroutines, to write them
-//! down, and the last of those prints the report. The program goes on waiting.
+//! them finds all the others blocked, and asks for a [`census`](super::census), which becomes the report. The program
+//! goes on waiting.
 //!
 //! A thread that knows nothing of this crate counts as one that might unpark somebody, so a report is
 //! never wrong, and sometimes missing.
@@ -16,16 +16,18 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
 
+use super::census::{Entry, List};
 use super::monitor;
 use super::shared::Shared;
 use crate::base::atomics::fence;
 use crate::base::env::variable;
-use crate::base::report;
+use crate::base::lock::lock;
 use crate::check;
-use crate::task::{self, Sleep, Started, TaskLabel, TaskRef};
+use crate::driver::Sleep;
+use crate::task::{self, TaskRef};
 use crate::unwind::bank_threads;
 
 /// What is kept where the report was asked for.
@@ -33,16 +35,8 @@ use crate::unwind::bank_threads;
 struct Detector {
     /// The tasks that plain threads wait for.
     joined: Mutex<Vec<TaskRef>>,
-    report: Mutex<Report>,
-    /// Grows when a report is asked for.
-    reports: AtomicUsize,
-}
-
-#[derive(Default)]
-struct Report {
-    text: String,
-    /// Workers that have still to write.
-    missing: usize,
+    /// The report is made once.
+    reported: AtomicBool,
 }
 
 /// `None`: nobody asked.
@@ -96,34 +90,6 @@ pub(super) fn blocking() {
     }
 }
 
-/// Whether a report was asked for since `seen`.
-pub(super) fn asked_since(seen: usize) -> Option<usize> {
-    let reports = detector()?.reports.load(Ordering::Relaxed);
-    (reports != seen).then_some(reports)
-}
-
-/// A worker writes its tasks down, and prints the report if it is the last to do so.
-pub(super) fn write_down(tasks: &[Started]) {
-    let Some(detector) = detector() else { return };
-    let mut report = lock(&detector.report);
-    if report.missing == 0 {
-        return; // printed already; this is the worker of a later runtime
-    }
-    for task in tasks {
-        // Writing to a string does not fail.
-        let _ = match task.waiting() {
-            Some(waiting) => writeln!(report.text, "  {} waits for {waiting}", TaskLabel::of(task)),
-            None => writeln!(report.text, "  {} goes on", TaskLabel::of(task)),
-        };
-    }
-    report.missing -= 1;
-    if report.missing == 0 {
-        let text = std::mem::take(&mut report.text);
-        drop(report);
-        report::write(text.as_bytes());
-    }
-}
-
 impl Detector {
     fn check(&self) {
         let runtimes = Shared::listed();
@@ -137,29 +103,35 @@ impl Detector {
                 }
                 waiting = joined.len();
             }
-            let own = shared.remotes.len() + monitor::threads() + check::threads() + bank_threads();
+            let own =
+                shared.mailboxes.len() + monitor::threads() + check::threads() + bank_threads();
             let threads = own + waiting;
             !shared.has_fresh() && count_threads() == Some(threads)
         };
-        if !all_asleep(&shared.remotes, nothing_else) {
+        if !all_asleep(&shared.mailboxes, nothing_else) {
             return;
         }
-        let mut report = lock(&self.report);
-        if report.missing > 0 || self.reports.load(Ordering::Relaxed) > 0 {
-            return; // told already
+        if self.reported.swap(true, Ordering::Relaxed) {
+            return;
         }
         let alive = shared.alive();
-        report.text = format!(
+        let mut text = format!(
             "coro: all coroutines are asleep, and {waiting} thread(s) wait for them; {alive} alive:\n"
         );
         shared.stack_wait.for_each(|task| {
-            let _ = writeln!(report.text, "  {} waits for a stack", TaskLabel::of(task));
+            let _ = writeln!(text, "  {} waits for a stack", task.label());
         });
-        report.missing = shared.remotes.len();
-        self.reports.fetch_add(1, Ordering::Relaxed);
-        drop(report);
-        fence(Ordering::SeqCst);
-        shared.remotes.iter().for_each(|remote| remote.sleep().wake());
+        let report = move |lists: &[Option<List>]| {
+            for Entry { label, waiting } in lists.iter().flatten().flat_map(|list| &list.entries) {
+                // Writing to a string does not fail.
+                let _ = match waiting {
+                    Some(waiting) => writeln!(text, "  {label} waits for {waiting}"),
+                    None => writeln!(text, "  {label} goes on"),
+                };
+            }
+            text
+        };
+        shared.census.ask(&shared.mailboxes, usize::MAX, Some(Box::new(report)));
     }
 }
 
@@ -177,8 +149,4 @@ pub(super) fn all_asleep(workers: &[impl AsRef<Sleep>], meanwhile: impl FnOnce()
 /// How many threads the process has.
 fn count_threads() -> Option<usize> {
     Some(fs::read_dir("/proc/self/task").ok()?.count())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -36,7 +36,7 @@
 use crossbeam_utils::CachePadded;
 
 use crate::base::atomics::{AtomicIsize, Ordering, fence};
-use crate::task::{Sleep, Woken};
+use crate::driver::{Sleep, Woken};
 
 /// How many workers of a runtime search for fresh tasks, and how many sleep.
 pub(super) struct Idle {

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use super::deadlock::all_asleep;
 use super::idle::Idle;
 use crate::base::atomics::{AtomicUsize, Ordering, Seen, explore, fence};
-use crate::task::Sleep;
+use crate::driver::Sleep;
 
 /// How many fresh tasks are in a queue.
 struct Queue(AtomicUsize);
@@ -115,7 +115,7 @@ impl Crew {
         self.idle.notify(&self.seats);
     }
 
-    /// As `Remote::push_inbox` into an empty inbox, and as `Shared::close`.
+    /// As `Mailbox::push` into an empty inbox, and as `Shared::close`.
     fn call(&self, worker: usize) {
         self.seats[worker].call.store(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);

@@ -11,12 +11,14 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::base::atomics::{Ordering, fence};
+use crate::base::lock::lock;
 use crate::base::report;
-use crate::task::{Remote, Sleep};
+use crate::driver::Sleep;
+use crate::task::{Header, Mailbox};
 use crate::thread;
 
 /// How often it looks, unless it watches more closely.
@@ -25,15 +27,8 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// How long all workers have to be asleep before the monitor is.
 const IDLE: Duration = Duration::from_millis(50);
 
-/// How the monitor's thread sleeps.
-struct Monitor {
-    sleep: Sleep,
-}
-
-// SAFETY: W2, the parker is used by the monitor's own thread only, and all else is atomic.
-unsafe impl Sync for Monitor {}
-
-static MONITOR: OnceLock<Monitor> = OnceLock::new();
+/// How the monitor's thread sleeps, once there is one.
+static MONITOR: OnceLock<Sleep> = OnceLock::new();
 
 /// Starts the monitor's thread, if there is none.
 ///
@@ -43,10 +38,10 @@ static MONITOR: OnceLock<Monitor> = OnceLock::new();
 /// slow.
 pub(super) fn start() -> io::Result<()> {
     static STARTING: Mutex<()> = Mutex::new(());
-    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _starting = lock(&STARTING);
     if MONITOR.get().is_none() {
         thread::spawn("monitor", || run(MONITOR.wait()))?;
-        MONITOR.get_or_init(|| Monitor { sleep: Sleep::new() });
+        MONITOR.get_or_init(Sleep::new);
     }
     Ok(())
 }
@@ -61,7 +56,7 @@ pub(super) fn threads() -> usize {
 pub(super) fn wake() {
     if let Some(monitor) = MONITOR.get() {
         fence(Ordering::SeqCst);
-        monitor.sleep.wake();
+        monitor.wake();
     }
 }
 
@@ -72,7 +67,7 @@ struct Seen {
     since: Instant,
 }
 
-fn run(monitor: &Monitor) {
+fn run(monitor: &Sleep) {
     let mut seen: Vec<Seen> = Vec::new();
     let mut reported = HashSet::new();
     let mut idle_since = None;
@@ -80,24 +75,24 @@ fn run(monitor: &Monitor) {
         let now = Instant::now();
         let mut pause = PAUSE;
         let mut all_asleep = true;
-        for (index, remote) in Remote::all().enumerate() {
+        for (index, mailbox) in Mailbox::all().enumerate() {
             if index == seen.len() {
                 seen.push(Seen { looks: 0, turn: 0, since: now });
             }
-            if !remote.is_at_work() {
+            if !mailbox.is_at_work() {
                 continue;
             }
             all_asleep = false;
             let seen = &mut seen[index];
-            let looks = remote.looks().count();
+            let looks = mailbox.looks().count();
             if looks == seen.looks {
-                remote.looks().ask();
+                mailbox.looks().ask();
             }
             seen.looks = looks;
-            if let Some(limit) = remote.running().limit() {
+            if let Some(limit) = mailbox.running().limit() {
                 // Twice in the limit, so that a report is late by half of it at most.
                 pause = pause.min(limit / 2);
-                watch(remote, seen, limit, now, &mut reported);
+                watch(mailbox, seen, limit, now, &mut reported);
             }
         }
         let since = match all_asleep {
@@ -108,28 +103,27 @@ fn run(monitor: &Monitor) {
             }
         };
         if now - since < IDLE {
-            // Unannounced: nobody need wake it.
-            monitor.sleep.block(Some(now + pause), || ());
+            std::thread::sleep(pause);
             continue;
         }
-        monitor.sleep.prepare();
-        if !Remote::all().any(Remote::is_at_work) {
-            monitor.sleep.block(None, || ());
+        monitor.prepare();
+        if !Mailbox::all().any(Mailbox::is_at_work) {
+            monitor.block(None, || ());
         }
-        monitor.sleep.end();
+        monitor.end();
         idle_since = None;
     }
 }
 
 /// Reports who holds a worker for too long, once for each place of spawning.
 fn watch(
-    remote: &Remote,
+    mailbox: &Mailbox<Header>,
     seen: &mut Seen,
     limit: Duration,
     now: Instant,
     reported: &mut HashSet<&'static std::panic::Location<'static>>,
 ) {
-    let running = remote.running();
+    let running = mailbox.running();
     let Some(task) = running.get() else { return };
     if running.turn() != seen.turn {
         (seen.turn, seen.since) = (running.turn(), now);

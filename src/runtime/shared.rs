@@ -1,21 +1,28 @@
 //! What the workers of one runtime share.
 
 use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::{Duration, Instant};
 
 use crossbeam_deque::{Injector, Steal, Stealer};
 
+use super::census::Census;
 use super::idle::Idle;
 use super::shutdown_latch::ShutdownLatch;
 use super::stack_wait::StackWaitQueue;
-use super::survivors::{And, SurvivorReport};
+use super::survivors::{self, And, NAMED};
+use crate::base::id::RuntimeId;
+use crate::base::lock::lock;
 use crate::base::report;
 use crate::stack::Class;
-use crate::task::{Remote, TaskRef};
+use crate::task::{Header, Mailbox, TaskRef};
+
+/// How long a worker that sleeps has for its answer to a census.
+const CENSUS: Duration = Duration::from_millis(100);
 
 /// What the workers of one runtime share: queues, counts of sleepers, the shutdown.
-pub(super) struct Shared {
+pub(crate) struct Shared {
+    pub(super) id: RuntimeId,
     /// Fresh tasks that threads outside the runtime have spawned.
     pub(super) injector: Injector<TaskRef>,
     /// The other ends of the workers' fresh queues.
@@ -23,9 +30,10 @@ pub(super) struct Shared {
     pub(super) stack_wait: StackWaitQueue,
     /// The workers' own halves are gone when they have ended; these stay this runtime's for as long as
     /// it is there, so that nobody counts or wakes a stranger's worker.
-    pub(super) remotes: Box<[&'static Remote]>,
-    /// What each worker would leave behind if it were given up now.
-    pub(super) survivors: Box<[SurvivorReport]>,
+    pub(super) mailboxes: Box<[&'static Mailbox<Header>]>,
+    pub(super) census: Census,
+    /// The workers whose coroutines do not end, which was told.
+    pub(super) abandoned: Box<[AtomicBool]>,
     pub(super) idle: Idle,
     /// The runtime shuts down: what lives is cancelled, what is spawned is dropped unrun.
     pub(super) closing: AtomicBool,
@@ -46,7 +54,7 @@ struct All {
 }
 
 fn all() -> MutexGuard<'static, All> {
-    ALL.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&ALL)
 }
 
 impl Shared {
@@ -76,16 +84,20 @@ impl Shared {
 
     /// Tells on stderr which coroutines have not ended, some time after they were cancelled.
     pub(super) fn tell_survivors(&self, waited: Duration) {
-        for (remote, survivors) in self.remotes.iter().zip(&self.survivors) {
-            if survivors.tell() {
+        let deadline = Instant::now() + CENSUS;
+        let lists = self.census.take_of_sleepers(&self.mailboxes, NAMED, deadline);
+        for (worker, mailbox) in self.mailboxes.iter().enumerate() {
+            if self.abandoned[worker].swap(true, Ordering::Relaxed) {
                 continue;
             }
-            // A worker that does not sleep cannot be asked, but for what it runs.
-            if let Some(running) = remote.running().get() {
+            if let Some(list) = &lists[worker] {
+                survivors::tell(list);
+            } else if let Some(running) = mailbox.running().get() {
+                // A worker that does not sleep cannot be asked, but for what it runs.
                 report::line(format_args!(
                     "coro: {running} was cancelled {waited:?} ago and goes on running; it is left alone"
                 ));
-                if let others @ 1.. = remote.counters().alive().saturating_sub(1) {
+                if let others @ 1.. = mailbox.counters().alive().saturating_sub(1) {
                     report::line(format_args!("{}", And(others as usize)));
                 }
             }
@@ -95,7 +107,7 @@ impl Shared {
     /// Queues a fresh task from a thread that is none of the workers.
     pub(super) fn spawn(&self, task: TaskRef) {
         self.injector.push(task);
-        self.idle.notify(&self.remotes);
+        self.idle.notify(&self.mailboxes);
         // The fence in `notify` orders the push before this load; `close` has the other half. So
         // either the last worker to look sees the task, or we see that nobody will.
         if self.closing.load(Ordering::Relaxed) {
@@ -109,7 +121,7 @@ impl Shared {
         self.stack_wait.push(task);
         fence(Ordering::SeqCst);
         if self.stack_wait.any_retryable() {
-            self.idle.notify(&self.remotes);
+            self.idle.notify(&self.mailboxes);
         }
     }
 
@@ -117,8 +129,8 @@ impl Shared {
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        for remote in &self.remotes {
-            remote.sleep().wake();
+        for mailbox in &self.mailboxes {
+            mailbox.sleep().wake();
         }
     }
 
@@ -152,13 +164,13 @@ impl Shared {
     /// How many tasks were spawned and have not ended.
     pub(super) fn alive(&self) -> usize {
         let fresh: usize = self.stealers.iter().map(Stealer::len).sum();
-        let started: u64 = self.remotes.iter().map(|remote| remote.counters().alive()).sum();
+        let started: u64 = self.mailboxes.iter().map(|mailbox| mailbox.counters().alive()).sum();
         self.injector.len() + fresh + self.stack_wait.len() + started as usize
     }
 
     /// How many tasks have ended here.
     pub(super) fn ended(&self) -> u64 {
-        self.remotes.iter().map(|remote| remote.counters().ended.get()).sum()
+        self.mailboxes.iter().map(|mailbox| mailbox.counters().ended.get()).sum()
     }
 
     /// Whether a fresh task is waiting anywhere, and not just for a stack.
@@ -173,7 +185,7 @@ impl Drop for Shared {
     fn drop(&mut self) {
         self.discard_injected();
         // Every worker that there was held us, so all have ended.
-        self.remotes.iter().for_each(|remote| remote.release());
+        self.mailboxes.iter().for_each(|mailbox| mailbox.release());
     }
 }
 

@@ -11,12 +11,12 @@
 use std::mem;
 use std::os::unix::thread::JoinHandleExt;
 use std::ptr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::sync::{Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::task::{ThreadParker, Waiting, current_task, wait_on_thread, with_waker};
+use crate::base::lock::lock;
+use crate::task::{ParkReason, WaitList, pause_until, wait_until};
 
 /// About as long as a thread takes to end that has nothing left to do.
 const FIRST_PAUSE: Duration = Duration::from_micros(20);
@@ -32,14 +32,20 @@ pub(super) struct ShutdownLatch {
 struct State {
     /// How many workers are waited for.
     workers: usize,
-    waiters: Vec<Waker>,
+    waiters: WaitList,
     /// The threads that are to be joined. One that is waited for no more is not among them.
     threads: Vec<JoinHandle<()>>,
 }
 
+impl State {
+    fn waiters(&mut self) -> &mut WaitList {
+        &mut self.waiters
+    }
+}
+
 impl ShutdownLatch {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub(super) fn expect_worker(&self) {
@@ -52,12 +58,14 @@ impl ShutdownLatch {
 
     /// A worker has ended, or has never begun.
     pub(super) fn worker_has_ended(&self) {
-        let waiters = {
+        let is_last = {
             let mut state = self.lock();
             state.workers -= 1;
-            if state.workers == 0 { mem::take(&mut state.waiters) } else { Vec::new() }
+            state.workers == 0
         };
-        waiters.into_iter().for_each(Waker::wake);
+        if is_last {
+            WaitList::wake_all(&self.state, State::waiters);
+        }
     }
 
     /// The worker that the calling thread is goes on, and is waited for no more, nor is the thread.
@@ -80,28 +88,15 @@ impl ShutdownLatch {
 
     /// Waits until every worker has ended, or until `deadline`; true: the former.
     pub(super) fn wait(&self, deadline: Instant) -> bool {
-        loop {
-            let pause = Pause::begin();
-            let waker = with_waker(Waker::clone);
-            {
-                let mut state = self.lock();
-                if state.workers == 0 {
-                    return true;
-                }
-                state.waiters.push(waker);
-            }
-            if Instant::now() >= deadline {
-                return false;
-            }
-            pause.end(deadline);
-        }
+        let is_over = |state: &mut State| state.workers == 0;
+        wait_until(&self.state, State::waiters, deadline, ParkReason::SHUTDOWN, is_over)
     }
 
     /// Waits until every thread has ended, or until `deadline`, after [`wait`](ShutdownLatch::wait).
     pub(super) fn join(&self, deadline: Instant) {
         let mut pause = FIRST_PAUSE;
         while !self.try_join() && Instant::now() < deadline {
-            Pause::begin().end(deadline.min(Instant::now() + pause));
+            pause_until(deadline.min(Instant::now() + pause), ParkReason::SHUTDOWN);
             pause = LONGEST_PAUSE.min(2 * pause);
         }
         self.leave_alone();
@@ -132,30 +127,4 @@ fn join_if_ended(thread: JoinHandle<()>) -> Option<JoinHandle<()>> {
     // has, the panic hook has told.
     thread.into_pthread_t();
     None
-}
-
-/// A wait of the calling coroutine or thread. It begins before the look at what is waited for, so that no wake-up
-/// after that look is lost.
-struct Pause(Option<(Arc<ThreadParker>, u32)>);
-
-impl Pause {
-    fn begin() -> Pause {
-        Pause(current_task().is_none().then(|| {
-            let parker = ThreadParker::here();
-            let seen = parker.wakes();
-            (parker, seen)
-        }))
-    }
-
-    /// Until `time` at the latest.
-    fn end(self, time: Instant) {
-        match (current_task(), self.0) {
-            (Some(task), _) => task.park_until(time, Waiting::Shutdown),
-            (None, Some((parker, seen))) => {
-                let left = time.saturating_duration_since(Instant::now());
-                wait_on_thread(&parker, seen, Some(left));
-            }
-            (None, None) => {} // it was a task's, and is looked at anew
-        }
-    }
 }

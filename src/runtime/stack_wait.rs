@@ -14,8 +14,9 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
+use crate::base::lock::lock;
 use crate::stack::{Class, stack_pressure};
 use crate::task::TaskRef;
 
@@ -32,7 +33,7 @@ pub(super) struct StackWaitQueue {
 
 impl StackWaitQueue {
     fn lock(&self) -> MutexGuard<'_, Queues> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queues)
     }
 
     /// Queues a task that was refused a stack.

@@ -11,8 +11,8 @@
 //!
 //! # Invariants
 //!
-//! - **W3** A `Worker` lives on its thread's stack for as long as that thread is a worker, and only
-//!   that thread touches it; [`Worker::here`] is how code in a coroutine gets at it.
+//! - **W3** A `Worker` is `!Sync`, and code on its thread reaches it by [`Worker::with`] only while
+//!   [`Worker::run`] runs.
 //! - **W5** A worker's thread runs until every task that was started on it has ended, also when a shutdown has
 //!   given the worker up: a frame may have lent a reference to a thread-local to another thread.
 //! - **W6** No field of a worker is borrowed while a task runs. Each borrow ends inside a function of this module,
@@ -27,12 +27,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_deque as deque;
 
+use super::census::List;
 use super::deadlock;
 use super::monitor;
 use super::shared::{Shared, retry};
-use super::survivors::SurvivorReport;
+use super::survivors::{self, NAMED};
 use crate::stack::{self, Class, Pool, Slot, stack_pressure};
-use crate::task::{Remote, ResumeOutcome, Started, SwitchReason, TaskRef};
+use crate::task::{Listed, Local, Mailbox, ResumeOutcome, Started, SwitchReason, TaskRef};
 use crate::unwind;
 
 /// At the latest after so many turns the worker looks round, at what it would otherwise see last. A prime, so
@@ -52,15 +53,15 @@ thread_local! {
 /// Grows when the kernel refuses a stack; a worker that sees it grow gives its idle stacks up.
 static RECLAIM: AtomicUsize = AtomicUsize::new(0);
 
-/// What a worker keeps for itself: its queue of fresh tasks, its stacks, and the list of what it started.
-pub(super) struct Worker {
+/// A worker: its queues, its stacks, and the list of what it has started.
+pub(crate) struct Worker {
     shared: Arc<Shared>,
-    remote: &'static Remote,
+    local: Local,
     index: usize,
     fresh: deque::Worker<TaskRef>,
     pool: RefCell<Pool>,
     /// The started tasks that have not ended; each knows its place.
-    started: RefCell<Vec<Started>>,
+    started: RefCell<Vec<Listed>>,
     turn: Cell<u64>,
     /// How many turns there are between two looks.
     interval: Cell<u64>,
@@ -71,8 +72,8 @@ pub(super) struct Worker {
     reclaimed: Cell<usize>,
     /// The shutdown has reached this worker's tasks.
     closing: Cell<bool>,
-    /// The last report of a deadlock that the worker contributed to.
-    reported: Cell<usize>,
+    /// The last census that the worker has answered.
+    answered: Cell<usize>,
     /// A shutdown waits for the tasks of this worker no more.
     given_up: Cell<bool>,
 }
@@ -80,7 +81,7 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, index: usize, fresh: deque::Worker<TaskRef>) -> Worker {
         Worker {
-            remote: shared.remotes[index],
+            local: Local::new(shared.mailboxes[index]),
             shared,
             index,
             fresh,
@@ -92,46 +93,59 @@ impl Worker {
             looks: Cell::new(0),
             reclaimed: Cell::new(RECLAIM.load(Ordering::Relaxed)),
             closing: Cell::new(false),
-            reported: Cell::new(0),
+            answered: Cell::new(0),
             given_up: Cell::new(false),
         }
     }
 
-    /// The worker that the calling thread is.
+    /// Runs `f` with the worker that the calling thread is; `None`: it is none.
     #[inline]
-    pub(super) fn here<'a>() -> Option<&'a Worker> {
-        // SAFETY: W3, and the caller does not keep it: what it calls it from runs on this thread.
-        unsafe { HERE.get().as_ref() }
+    pub(crate) fn with<R>(f: impl FnOnce(Option<&Worker>) -> R) -> R {
+        // SAFETY: W3, `run` is under way, for it resets this.
+        f(unsafe { HERE.get().as_ref() })
     }
 
-    /// The worker that the calling thread is, if it is one of this runtime's.
+    /// As [`with`](Worker::with), where only a worker of this runtime counts.
     #[inline]
-    pub(super) fn here_of<'a>(runtime: &Shared) -> Option<&'a Worker> {
-        Worker::here().filter(|worker| ptr::eq(&raw const *worker.shared, runtime))
+    pub(crate) fn with_one_of<R>(runtime: &Shared, f: impl FnOnce(Option<&Worker>) -> R) -> R {
+        Worker::with(
+            |worker| f(worker.filter(|worker| ptr::eq(&raw const *worker.shared, runtime))),
+        )
     }
 
-    pub(super) fn shared(&self) -> &Arc<Shared> {
+    /// Whether the calling thread is a worker.
+    #[inline]
+    pub(crate) fn is_here() -> bool {
+        !HERE.get().is_null()
+    }
+
+    /// Whether the calling thread is a worker of this runtime.
+    pub(crate) fn is_one_of(runtime: &Shared) -> bool {
+        Worker::with_one_of(runtime, |worker| worker.is_some())
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
     /// Queues a fresh task.
     #[inline]
     pub(super) fn spawn(&self, task: TaskRef) {
-        self.remote.counters().spawned.add(1);
+        self.local.mailbox().counters().spawned.add(1);
         self.fresh.push(task);
-        if self.shared.remotes.len() > 1 {
-            self.shared.idle.notify(&self.shared.remotes);
+        if self.shared.mailboxes.len() > 1 {
+            self.shared.idle.notify(&self.shared.mailboxes);
         }
     }
 
     /// The whole life of the thread as a worker. False: it was given up, and nobody waits for its end.
     pub(super) fn run(&self) -> bool {
         HERE.set(self);
-        Remote::set_here(Some(self.remote));
-        monitor::wake();
-        self.remote.looks().set_next(FAIRNESS);
-        while self.turn() {}
-        Remote::set_here(None);
+        self.local.run(|| {
+            monitor::wake();
+            self.local.mailbox().looks().set_next(FAIRNESS);
+            while self.turn() {}
+        });
         HERE.set(ptr::null());
         // Nothing is left but what has waited for a stack to the end. From here on the thread is a plain one: what a
         // destructor spawns is run by another runtime, and it may wait for that.
@@ -146,19 +160,19 @@ impl Worker {
     #[inline]
     fn turn(&self) -> bool {
         let turn = self.turn.get() + 1;
-        if self.remote.looks().are_due(turn) && self.look(turn) {
+        if self.local.mailbox().looks().are_due(turn) && self.look(turn) {
             return true; // not counted, so that the next is not one with a look
         }
         self.turn.set(turn);
         if turn.is_multiple_of(2)
-            && let Some(task) = self.remote.pop_ready()
+            && let Some(task) = self.local.pop_ready()
         {
             self.resume(task);
         } else if let Some(task) = self.fresh.pop() {
             self.start(task);
         } else if let Some((task, slot)) = self.retryable() {
             self.start_on(task, slot);
-        } else if let Some(task) = self.remote.pop_ready() {
+        } else if let Some(task) = self.local.pop_ready() {
             self.resume(task);
         } else {
             return self.wait_for_work();
@@ -172,7 +186,7 @@ impl Worker {
         let looks = self.looks.get() + 1;
         self.looks.set(looks);
         let interval = self.next_interval();
-        self.remote.looks().set_next(turn + interval);
+        self.local.mailbox().looks().set_next(turn + interval);
         self.look_around();
         // Rarely: to be refused again takes several system calls.
         if looks.is_multiple_of(FAIRNESS) {
@@ -195,7 +209,7 @@ impl Worker {
     /// After how many turns the worker is to look round again.
     fn next_interval(&self) -> u64 {
         let interval = self.interval.get();
-        let asked = self.remote.looks().were_asked_for();
+        let asked = self.local.mailbox().looks().were_asked_for();
         if interval == FAIRNESS && !asked {
             return FAIRNESS; // turns are quick, and the clock is left alone
         }
@@ -246,7 +260,7 @@ impl Worker {
             .map(|step| &stealers[(self.index + step) % stealers.len()])
             .find_map(|other| retry(|| other.steal_batch_and_pop(&self.fresh)))?;
         let more = self.fresh.len().saturating_sub(before);
-        self.remote.counters().stolen.add(1 + more as u64);
+        self.local.mailbox().counters().stolen.add(1 + more as u64);
         Some(stolen)
     }
 
@@ -291,12 +305,13 @@ impl Worker {
             task.cancel();
         }
         // SAFETY: T2, the task came from a queue of fresh ones.
-        let task = unsafe { task.bind(self.remote, slot) };
-        self.remote.counters().started.add(1);
+        let task = unsafe { task.bind(self.local.mailbox(), slot) };
+        self.local.mailbox().counters().started.add(1);
         {
             let mut started = self.started.borrow_mut();
-            task.list_index().set(started.len() as u32);
-            started.push(task.listed());
+            let listed = Listed::new(&task);
+            listed.set_index(started.len());
+            started.push(listed);
         }
         self.run_task(task);
     }
@@ -305,24 +320,28 @@ impl Worker {
     #[inline]
     fn resume(&self, task: Started) {
         if task.commit_unpark() {
-            self.remote.counters().unparked.add(1);
+            self.local.mailbox().counters().unparked.add(1);
         }
         self.run_task(task);
     }
 
     #[inline]
     fn run_task(&self, task: Started) {
-        self.remote.running().begin(&task, self.shared.watched);
+        let running = self.local.mailbox().running();
+        if self.shared.watched {
+            running.note_name(task.name());
+        }
+        running.begin(task.id(), task.location());
         // SAFETY: C2, T2: pinned to this worker, and in no queue.
         let outcome = unsafe { task.resume() };
-        self.remote.running().end();
+        running.end();
         unwind::assert_calm();
         if let ResumeOutcome::Suspended(SwitchReason::Park) = outcome {
-            return self.remote.park(task);
+            return self.local.park(task);
         }
-        self.remote.settle_pending();
+        self.local.settle_pending();
         match outcome {
-            ResumeOutcome::Suspended(_) => self.remote.push_ready(task),
+            ResumeOutcome::Suspended(_) => self.local.push_ready(task),
             ResumeOutcome::Ended(slot, index) => {
                 self.pool.borrow_mut().give(slot);
                 self.unlist(index);
@@ -336,16 +355,16 @@ impl Worker {
         let mut started = self.started.borrow_mut();
         started.swap_remove(index as usize);
         if let Some(moved) = started.get(index as usize) {
-            moved.list_index().set(index);
+            moved.set_index(index as usize);
         }
     }
 
     /// What is looked at now and then, and before sleeping.
     fn look_around(&self) {
-        self.remote.fire_timers();
-        if let Some(reports) = deadlock::asked_since(self.reported.get()) {
-            self.reported.set(reports);
-            deadlock::write_down(&self.started.borrow());
+        self.local.fire_timers();
+        if let Some(asked) = self.shared.census.asked_since(self.answered.get()) {
+            self.answered.set(asked);
+            self.shared.census.answer(self.index, &self.started.borrow());
         }
         if RECLAIM.load(Ordering::Relaxed) != self.reclaimed.get() {
             self.give_up_stacks();
@@ -362,13 +381,13 @@ impl Worker {
     /// Searches for work, and sleeps when there is none. False: there will be none.
     #[cold]
     fn wait_for_work(&self) -> bool {
-        self.remote.settle_pending();
+        self.local.settle_pending();
         let shared = &*self.shared;
         let mut silent_since = None;
         shared.idle.start_search();
         let goes_on = loop {
             self.look_around();
-            if self.remote.has_ready() || self.shared.stack_wait.any_retryable() {
+            if self.local.has_ready() || self.shared.stack_wait.any_retryable() {
                 break true;
             }
             if let Some(task) = self.search() {
@@ -377,17 +396,18 @@ impl Worker {
                 return true;
             }
             self.ask_again();
-            if self.remote.has_ready() || self.shared.stack_wait.any_retryable() {
+            if self.local.has_ready() || self.shared.stack_wait.any_retryable() {
                 break true;
             }
-            let mut deadline = self.remote.next_timer();
+            let mut deadline = self.local.next_timer();
             if self.closing.get() {
                 if self.started.borrow().is_empty() {
                     break false;
                 }
                 let started = self.started.borrow();
-                let comes = started.iter().any(|task| task.waits_for_what_comes(&shared.remotes));
-                self.survivors().write_down(&started);
+                let ends_by_itself =
+                    |task: &Listed| task.parked_for().is_some_and(|reason| reason.ends_by_itself());
+                let comes = started.iter().any(ends_by_itself);
                 drop(started);
                 if deadline.is_none() && !comes && !self.given_up.get() {
                     let since = *silent_since.get_or_insert_with(Instant::now);
@@ -398,15 +418,12 @@ impl Worker {
                     }
                 }
             }
-            shared.idle.search_to_sleep(self.remote.sleep());
+            shared.idle.search_to_sleep(self.local.mailbox().sleep());
             if !self.overlooked() {
-                self.remote.sleep().block(deadline, deadlock::blocking);
+                self.local.mailbox().sleep().block(deadline, deadlock::blocking);
             }
-            shared.idle.sleep_to_search(self.remote.sleep());
+            shared.idle.sleep_to_search(self.local.mailbox().sleep());
             monitor::wake();
-            if self.closing.get() {
-                self.survivors().strike_out();
-            }
         };
         self.leave_search();
         goes_on
@@ -418,7 +435,7 @@ impl Worker {
         if self.shared.idle.end_search() {
             fence(Ordering::SeqCst);
             if self.shared.has_fresh() {
-                self.shared.idle.notify(&self.shared.remotes);
+                self.shared.idle.notify(&self.shared.mailboxes);
             }
         }
     }
@@ -429,7 +446,7 @@ impl Worker {
             if let Some(task) = self.fresh.pop().or_else(|| self.steal()) {
                 return Some(task);
             }
-            if self.remote.has_ready() || self.shared.remotes.len() == 1 {
+            if self.local.has_ready() || self.shared.mailboxes.len() == 1 {
                 return None;
             }
             for _ in 0..1 << round.min(6) {
@@ -441,10 +458,11 @@ impl Worker {
 
     /// The last look before sleeping, after the fence.
     fn overlooked(&self) -> bool {
-        self.remote.has_ready()
+        self.local.has_ready()
             || self.shared.has_fresh()
             || self.shared.closing.load(Ordering::Relaxed) != self.closing.get()
             || RECLAIM.load(Ordering::Relaxed) != self.reclaimed.get()
+            || self.shared.census.asked_since(self.answered.get()).is_some()
     }
 
     /// The kernel has refused a stack: asks all other workers to give up their idle ones, and looks
@@ -461,7 +479,7 @@ impl Worker {
             // Release: whoever follows the call finds the shortage announced. This worker follows it
             // too, for there may be an earlier one that it has not followed, for another class.
             RECLAIM.fetch_add(1, Ordering::Release);
-            Remote::wake_all();
+            Mailbox::wake_all();
         }
         // Whoever gave one up before the announcement did not know that we want it.
         self.pool.borrow_mut().take(class)
@@ -486,16 +504,14 @@ impl Worker {
         self.pool.borrow_mut().give_up();
     }
 
-    fn survivors(&self) -> &SurvivorReport {
-        &self.shared.survivors[self.index]
-    }
-
     /// Tells who was cancelled and does not end. A shutdown is over without them, and the worker goes on
     /// for as long as they live (W5).
     #[cold]
     fn give_up_tasks(&self) {
         self.given_up.set(true);
-        self.survivors().tell();
+        if !self.shared.abandoned[self.index].swap(true, Ordering::Relaxed) {
+            survivors::tell(&List::of(&self.started.borrow(), NAMED));
+        }
         self.shared.shutdown_latch.worker_goes_on();
     }
 }

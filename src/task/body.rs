@@ -1,159 +1,25 @@
 //! The rest of a task's block: first the closure, then what became of it.
 
 use std::alloc::Layout;
-use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
-use std::fmt;
-use std::io;
 use std::mem::{self, ManuallyDrop, needs_drop, offset_of};
 use std::panic::Location;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
+use std::sync::Mutex;
 use std::sync::atomic::AtomicPtr;
-use std::sync::{Mutex, PoisonError};
 
 use super::block;
 use super::children::Children;
-use super::handle::JoinHandle;
-use super::header::{Header, TaskRef, VTable, Waiter, drop_header};
-use super::remote::TaskLabel;
+use super::header::{Header, TaskRef, VTable, drop_header};
+use super::join::JoinHandle;
+use super::outcome::{JoinError, Outcome};
 use super::state::State;
-use crate::base::id::Id;
+use crate::base::id::{Id, RuntimeId};
+use crate::base::lock::lock;
 use crate::base::report;
 use crate::stack::Class;
 use crate::unwind::{Interruption, PanicSink, catch_and_report, clear, is_interruption, panicking};
-
-/// Why a coroutine gave no value.
-///
-/// # Examples
-///
-/// ```
-/// use coro::JoinError;
-///
-/// match coro::go(|| panic!("too bad")).join() {
-///     Err(JoinError::Panicked(payload)) => {
-///         assert_eq!(payload.downcast_ref::<&str>(), Some(&"too bad"));
-///     }
-///     other => unreachable!("{other:?}"),
-/// }
-/// ```
-///
-/// As that of a thread, the payload of a coroutine's panic need not be `Sync`. So a `JoinError` is not `Sync`, and
-/// `?` does not make a `Box<dyn Error + Send + Sync>` of it, nor an error of the `anyhow` crate. An [`io::Error`]
-/// of it goes into both:
-///
-/// ```
-/// fn answer() -> Result<u32, Box<dyn std::error::Error + Send + Sync>> {
-///     Ok(coro::go(|| 42).join().map_err(std::io::Error::from)?)
-/// }
-/// assert_eq!(answer().unwrap(), 42);
-/// ```
-pub enum JoinError {
-    /// It panicked, with this payload. A coroutine that joins itself gets this too, with a
-    /// `String` that says so.
-    Panicked(Box<dyn Any + Send>),
-    /// It was cancelled, before it started or while it ran.
-    Cancelled,
-}
-
-impl JoinError {
-    /// Whether the coroutine was cancelled.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let parked = coro::go(coro::park);
-    /// parked.cancel();
-    /// assert!(parked.join().unwrap_err().is_cancelled());
-    /// ```
-    pub fn is_cancelled(&self) -> bool {
-        matches!(self, JoinError::Cancelled)
-    }
-
-    /// Whether the coroutine panicked.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// assert!(coro::go(|| panic!("too bad")).join().unwrap_err().is_panic());
-    /// ```
-    pub fn is_panic(&self) -> bool {
-        matches!(self, JoinError::Panicked(_))
-    }
-
-    /// The payload that the coroutine panicked with, for
-    /// [`resume_unwind`](std::panic::resume_unwind), say.
-    ///
-    /// # Panics
-    ///
-    /// If it did not panic.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let error = coro::go(|| panic!("too bad")).join().unwrap_err();
-    /// assert_eq!(error.into_panic().downcast_ref::<&str>(), Some(&"too bad"));
-    /// ```
-    #[track_caller]
-    pub fn into_panic(self) -> Box<dyn Any + Send> {
-        match self {
-            JoinError::Panicked(payload) => payload,
-            JoinError::Cancelled => panic!("the coroutine did not panic: it was cancelled"),
-        }
-    }
-}
-
-impl fmt::Debug for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            JoinError::Panicked(payload) => {
-                f.debug_tuple("Panicked").field(&panic_message(&**payload)).finish()
-            }
-            JoinError::Cancelled => f.write_str("Cancelled"),
-        }
-    }
-}
-
-impl fmt::Display for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            JoinError::Panicked(payload) => {
-                write!(f, "the coroutine panicked: {}", panic_message(&**payload))
-            }
-            JoinError::Cancelled => f.write_str("the coroutine was cancelled"),
-        }
-    }
-}
-
-impl std::error::Error for JoinError {}
-
-/// The message alone, of kind `Other`: an `io::Error` is `Sync`, and a payload need not be. Not
-/// `Interrupted` for a cancelled one, since std's loops try again after that.
-///
-/// # Examples
-///
-/// ```
-/// fn answer() -> std::io::Result<u32> {
-///     Ok(coro::go(|| panic!("too bad")).join()?)
-/// }
-/// assert_eq!(answer().unwrap_err().to_string(), "the coroutine panicked: too bad");
-/// ```
-impl From<JoinError> for io::Error {
-    fn from(error: JoinError) -> io::Error {
-        io::Error::other(error.to_string())
-    }
-}
-
-fn panic_message(payload: &(dyn Any + Send)) -> &str {
-    payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("(a payload that is no string)")
-}
-
-/// What becomes of a task.
-pub(super) type Outcome<T> = Result<T, JoinError>;
 
 /// A task's block. `P` says whose child the task is: [`Free`], or [`Child`] of a scope.
 #[repr(C)]
@@ -191,19 +57,12 @@ union Content<F, T> {
 }
 
 /// What a task is spawned with, besides its closure.
-pub(crate) struct Options {
+pub(crate) struct SpawnOptions {
     pub(crate) name: Option<Box<Box<str>>>,
     pub(crate) class: Class,
+    /// The runtime that it is spawned on.
+    pub(crate) runtime: RuntimeId,
     pub(crate) location: &'static Location<'static>,
-}
-
-impl Options {
-    /// Without a name, and spawned by the caller.
-    #[inline]
-    #[track_caller]
-    pub(crate) fn plain(class: Class) -> Options {
-        Options { name: None, class, location: Location::caller() }
-    }
 }
 
 /// Makes a fresh task: the reference that is to be queued, and its handle.
@@ -215,7 +74,7 @@ impl Options {
 pub(crate) unsafe fn spawn<F, T, P>(
     closure: F,
     parent: P,
-    options: Options,
+    options: SpawnOptions,
 ) -> (TaskRef, JoinHandle<T>)
 where
     F: FnOnce() -> T + Send,
@@ -234,7 +93,7 @@ where
         },
         owner: AtomicPtr::new(ptr::null_mut()),
         link: Cell::new(ptr::null_mut()),
-        waiter: UnsafeCell::new(Waiter::Nobody),
+        waiter: UnsafeCell::new(None),
         stack: Cell::new(ptr::null_mut()),
         id: Id::next(),
         name: options.name,
@@ -252,7 +111,7 @@ where
         (&raw mut (*task).parent).write(parent);
         (&raw mut (*task).content).cast::<F>().write(closure);
         let header = task.cast::<Header>();
-        (TaskRef::from_raw(header), JoinHandle::new(TaskRef::from_raw(header)))
+        (TaskRef::from_raw(header), JoinHandle::new(TaskRef::from_raw(header), options.runtime))
     }
 }
 
@@ -285,11 +144,11 @@ where
         )
     };
     if panicking() {
-        clear(TaskLabel::of(header));
+        clear(header.label());
     }
     let panicked = matches!(ended, Err(JoinError::Panicked(_)));
     // SAFETY: T1, it is the address of the whole block.
-    let children = unsafe { Header::children(block.cast()) };
+    let children = unsafe { Children::of(block.cast()) };
     // A scope tells of its children's itself.
     let is_to_be_told = match &ended {
         Err(JoinError::Panicked(payload)) => children.is_none() && !is_interruption(&**payload),
@@ -323,13 +182,13 @@ fn tell_of_panic(header: &Header) {
     static TOLD: Mutex<Vec<&Location<'_>>> = Mutex::new(Vec::new());
     let location = header.location();
     {
-        let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = lock(&TOLD);
         if told.contains(&location) {
             return;
         }
         told.push(location);
     }
-    report::line(format_args!("coro: {} panicked, and nobody joins it", TaskLabel::of(header)));
+    report::line(format_args!("coro: {} panicked, and nobody joins it", header.label()));
 }
 
 /// Puts the closure's value in its place.

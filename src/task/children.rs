@@ -5,15 +5,12 @@
 //!   the `Children` themselves, outlive every use.
 
 use std::cell::UnsafeCell;
-use std::mem::ManuallyDrop;
-use std::sync::Arc;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::header::{Header, TaskRef};
-use super::park::{Waiting, current_task, park_undisturbed};
-use super::remote::Remote;
-use super::thread_parker::ThreadParker;
-use crate::fork;
+use super::header::{BorrowedTask, Header};
+use super::local;
+use super::waiter::Waiter;
 
 /// Counts the children of one scope that have not ended, and wakes the owner after the last.
 pub(crate) struct Children {
@@ -21,16 +18,9 @@ pub(crate) struct Children {
     running: AtomicUsize,
     /// Those that have panicked, and whose payload nobody has taken.
     panicked: AtomicUsize,
-    /// Written by the owner before it takes its one off, so it may be read by whoever then finds
-    /// itself the last.
-    owner: UnsafeCell<Option<Owner>>,
-}
-
-/// Who waits for the children.
-enum Owner {
-    /// A task, borrowed (T8), and its worker.
-    Task(*const Header, &'static Remote),
-    Thread(Arc<ThreadParker>),
+    /// Who waits for the children. Written by the owner before it takes its one off, so it may be read by whoever
+    /// then finds itself the last.
+    owner: UnsafeCell<Option<Waiter<BorrowedTask>>>,
 }
 
 // SAFETY: T8; the task's header may be used from any thread.
@@ -48,6 +38,20 @@ impl Children {
         }
     }
 
+    /// The children that a task is one of.
+    ///
+    /// # Safety
+    ///
+    /// `header` is the address of a task's whole block, not of the header alone.
+    #[inline]
+    pub(super) unsafe fn of(header: *const Header) -> Option<NonNull<Children>> {
+        // SAFETY: the caller's word, and the vtable is that of the block.
+        unsafe {
+            let place = header.cast::<u8>().add((*header).vtable.children?);
+            NonNull::new(place.cast::<*const Children>().read().cast_mut())
+        }
+    }
+
     /// Counts a child that is about to be spawned.
     pub(crate) fn add(&self) {
         self.running.fetch_add(1, Ordering::Relaxed);
@@ -55,7 +59,7 @@ impl Children {
 
     /// Notes that a child has panicked, which has not counted itself off.
     pub(super) fn note_panic(&self) {
-        // Relaxed, here and below: `wait` comes between this and whoever asks.
+        // Relaxed, here and below: the owner's wait comes between this and whoever asks.
         self.panicked.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -69,50 +73,26 @@ impl Children {
         self.panicked.load(Ordering::Relaxed) > 0
     }
 
-    /// Waits until there are no children, which may run `elsewhere`: on another runtime than the caller's. Neither
-    /// a cancellation nor a timeout cuts this short.
-    ///
-    /// Whoever waits need not be who made the `Children`: a raw coroutine may have been
-    /// resumed by another task since.
-    pub(crate) fn wait(&self, elsewhere: bool) {
-        let (owner, thread) = match current_task() {
-            Some(me) => {
-                let remote = me.owner().expect("a task that runs has an owner");
-                (Owner::Task(me.as_ptr(), remote), None)
-            }
-            None => {
-                let thread = ThreadParker::here();
-                (Owner::Thread(Arc::clone(&thread)), Some(thread))
-            }
-        };
+    /// Has `owner` woken when the last child has ended. Once, by the owner, which then waits until
+    /// [`are_over`](Children::are_over) (T8).
+    pub(super) fn begin_wait(&self, owner: Waiter<BorrowedTask>) {
         // SAFETY: our one is still counted, so no child looks yet.
         unsafe { *self.owner.get() = Some(owner) };
         // Release: publishes the owner. Acquire: with `remove`.
-        if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
-            return;
-        }
-        loop {
-            let wakes = thread.as_ref().map(|thread| thread.wakes());
-            // Acquire: pairs with `remove`.
-            if self.running.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            match (&thread, wakes) {
-                (Some(thread), Some(wakes)) => {
-                    fork::check();
-                    thread.block(wakes, None);
-                }
-                _ if elsewhere => park_undisturbed(Waiting::ChildrenElsewhere),
-                _ => park_undisturbed(Waiting::Children),
-            }
-        }
+        self.running.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether there are no children; for the owner, which waits.
+    pub(super) fn are_over(&self) -> bool {
+        // Acquire: pairs with `remove`.
+        self.running.load(Ordering::Acquire) == 0
     }
 
     /// Counts the calling child off.
     pub(super) fn remove(&self) {
         let mut running = self.running.load(Ordering::Acquire);
         while running != 1 {
-            // Release: pairs with `wait`, as do the other children's. Acquire: the owner's cell.
+            // Release: pairs with `are_over`, as do the other children's. Acquire: the owner's cell.
             match self.running.compare_exchange_weak(
                 running,
                 running - 1,
@@ -128,23 +108,17 @@ impl Children {
         // SAFETY: the owner wrote the cell before it took its one off.
         match unsafe { &*self.owner.get() } {
             // It cannot go on before this worker has switched to it, so it needs no holding.
-            Some(Owner::Task(owner, remote)) if remote.is_here() => {
-                let owner = *owner;
+            Some(Waiter::Task(owner)) if local::is_here(owner.owner) => {
+                let owner = owner.header;
                 self.running.store(0, Ordering::Release);
                 // SAFETY: T8.
-                unsafe { (*owner).wake() };
+                unsafe { owner.as_ref() }.wake();
             }
-            Some(Owner::Task(owner, _)) => {
-                // SAFETY: T8, it waits; the clone keeps it from here on.
-                let owner = unsafe { ManuallyDrop::new(TaskRef::from_raw(*owner)) };
-                let held = TaskRef::clone(&owner);
+            Some(owner) => {
+                // SAFETY: T8, it waits.
+                let owner = unsafe { owner.hold() };
                 self.running.store(0, Ordering::Release);
-                held.wake();
-            }
-            Some(Owner::Thread(thread)) => {
-                let held = Arc::clone(thread);
-                self.running.store(0, Ordering::Release);
-                held.unpark();
+                owner.wake();
             }
             None => unreachable!("the owner's one is off"),
         }

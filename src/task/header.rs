@@ -5,17 +5,14 @@ use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-use std::task::{RawWaker, RawWakerVTable, Waker};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::children::Children;
 use super::inbox::Linked;
-use super::park::Waiting;
-use super::remote::Remote;
-use super::stack::TaskStack;
-use super::state::{CANCEL, DONE, PARKED, State, TOKEN, WOKEN};
-use super::thread_parker::ThreadParker;
+use super::label::{TaskLabel, WaitLabel};
+use super::mailbox::Mailbox;
+use super::stack::{ParkReason, TaskStack};
+use super::state::{CANCEL, DONE, PARKED, State};
+use super::waiter::Waiter;
 use crate::base::id::Id;
 use crate::stack::Class;
 
@@ -37,11 +34,11 @@ pub(crate) struct Header {
     pub(super) state: State,
     pub(super) vtable: &'static VTable,
     /// The worker that the task is pinned to once started; null before (T4).
-    pub(super) owner: AtomicPtr<Remote>,
+    pub(super) owner: AtomicPtr<Mailbox<Header>>,
     /// The next task in an inbox; of whoever has the task in its queue (T2).
     pub(super) link: Cell<*mut Header>,
     /// Who waits for the end (T6).
-    pub(super) waiter: UnsafeCell<Waiter>,
+    pub(super) waiter: UnsafeCell<Option<Waiter<BorrowedTask>>>,
     /// The engine, while the task has a stack; of the worker and the task itself.
     pub(super) stack: Cell<*mut TaskStack>,
     pub(super) id: Id,
@@ -56,89 +53,20 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// Wakes the task: a parked one is queued, any other looks round once more before it parks.
-    #[inline]
-    pub(crate) fn wake(&self) {
-        self.notify(0);
-    }
-
-    /// Wakes the task, and leaves the token of `park` with it.
-    #[inline]
-    pub(crate) fn unpark(&self) {
-        self.notify(TOKEN);
-    }
-
-    /// Asks the task to end: its next suspension unwinds it, and if it is suspended, this one.
-    pub(crate) fn cancel(&self) {
-        self.notify(CANCEL);
-    }
-
-    /// The children that this task is one of.
+    /// What the task keeps on its stack.
     ///
     /// # Safety
     ///
-    /// `header` is the address of a task's whole block, not of the header alone.
+    /// The caller is the task itself, which runs, or its worker, and the task has not ended (C1).
     #[inline]
-    pub(super) unsafe fn children(header: *const Header) -> Option<NonNull<Children>> {
-        // SAFETY: the caller's word, and the vtable is that of the block.
-        unsafe {
-            let place = header.cast::<u8>().add((*header).vtable.children?);
-            NonNull::new(place.cast::<*const Children>().read().cast_mut())
-        }
-    }
-
-    /// The task's place on its stack, while it has one.
-    #[inline]
-    pub(super) fn stack(&self) -> &TaskStack {
-        // SAFETY: C1, only the running task and its worker ask, and the `TaskStack` is there for both.
+    pub(super) unsafe fn stack(&self) -> &TaskStack {
+        // SAFETY: C1, the caller's word.
         unsafe { &*self.stack.get() }
-    }
-
-    /// What it waits for; `None` if it is not parked, or that is not to be seen yet. For its worker alone.
-    pub(crate) fn waiting(&self) -> Option<Waiting> {
-        self.state.load().has(PARKED).then(|| self.stack().waiting.get())
-    }
-
-    /// Whether the parked task waits for something that comes by itself, though all tasks of the workers `ours`
-    /// wait; for its worker alone. A timer is not asked about, its worker knows it.
-    pub(crate) fn waits_for_what_comes(&self, ours: &[&'static Remote]) -> bool {
-        match self.waiting() {
-            Some(Waiting::Blocking | Waiting::Shutdown | Waiting::ChildrenElsewhere) => true,
-            Some(Waiting::Join(task)) => {
-                // SAFETY: T7, the task that waits holds it.
-                let owner = unsafe { (*task).owner() };
-                owner.is_some_and(|owner| !ours.iter().any(|ours| ptr::eq(*ours, owner)))
-            }
-            _ => false,
-        }
-    }
-
-    #[inline]
-    fn notify(&self, also: usize) {
-        if self.owner().is_some_and(|owner| owner.unpark_pending(self, also)) {
-            return;
-        }
-        if self.state.notify(also) {
-            let owner = self.owner().expect("a parked task has an owner");
-            // SAFETY: T2, the task is parked, so it is in no queue and on no worker.
-            owner.enqueue(unsafe { Started::from_raw(ptr::from_ref(self).cast_mut()) });
-        }
-    }
-
-    /// Gives a wake-up, with this token or none, to the wait of a task that is pending on this worker.
-    /// False: it has to show in the word, for it is a cancellation, or a token that is for another wait.
-    #[inline]
-    pub(super) fn give_pending(&self, token: usize) -> bool {
-        let given = token == 0 || token == self.stack().waiting.get().token();
-        if given {
-            self.stack().token.set(token);
-        }
-        given
     }
 
     /// The worker that the task is pinned to, if it was started.
     #[inline]
-    pub(super) fn owner(&self) -> Option<&'static Remote> {
+    pub(super) fn owner(&self) -> Option<&'static Mailbox<Header>> {
         // SAFETY: W1. Relaxed: T4.
         unsafe { self.owner.load(Ordering::Relaxed).as_ref() }
     }
@@ -164,14 +92,13 @@ impl Header {
         self.location
     }
 
+    pub(crate) fn label(&self) -> TaskLabel {
+        TaskLabel { id: self.id, name: self.name().map(Box::from), location: self.location }
+    }
+
     /// The class of the stack that the task asks for.
     pub(crate) fn class(&self) -> Class {
         self.class
-    }
-
-    /// Where the worker lists the task; for the worker alone.
-    pub(crate) fn list_index(&self) -> &Cell<u32> {
-        &self.index
     }
 }
 
@@ -204,19 +131,6 @@ impl TaskRef {
     #[inline]
     pub(super) fn into_raw(self) -> *const Header {
         ManuallyDrop::new(self).0.as_ptr()
-    }
-
-    /// Ends a fresh task as cancelled, in the calling context: its closure is dropped unrun.
-    pub(crate) fn discard(self) {
-        self.cancel();
-        // SAFETY: the task is fresh and was taken from its queue, so its content is ours; `run`
-        // drops the closure of a cancelled task, on whatever stack. `finish` takes our reference.
-        unsafe {
-            (self.vtable.run)(self.as_ptr().cast());
-            // Release: as `Counter::add`.
-            DISCARDED.fetch_add(1, Ordering::Release);
-            super::stack::finish(self.into_raw().cast_mut(), None);
-        }
     }
 
     #[inline]
@@ -253,6 +167,26 @@ impl Drop for TaskRef {
     }
 }
 
+/// A task that waits, and its worker. Not a counted reference: the task stays because it waits (T7, T8, Q1).
+#[derive(Clone, Copy)]
+pub(super) struct BorrowedTask {
+    pub(super) header: NonNull<Header>,
+    pub(super) owner: &'static Mailbox<Header>,
+}
+
+impl BorrowedTask {
+    /// A counted reference, by which the task stays also when it waits no more.
+    ///
+    /// # Safety
+    ///
+    /// The task still waits.
+    pub(super) unsafe fn hold(self) -> TaskRef {
+        // SAFETY: the caller's word; the borrowed reference is not given up.
+        let task = ManuallyDrop::new(unsafe { TaskRef::from_raw(self.header.as_ptr()) });
+        TaskRef::clone(&task)
+    }
+}
+
 /// A started task, in the hands of its worker or of a queue that leads there. Not a counted
 /// reference: a task that has not ended holds one of itself (T1).
 pub(crate) struct Started(NonNull<Header>);
@@ -274,12 +208,6 @@ impl Started {
     pub(super) fn into_raw(self) -> *mut Header {
         self.0.as_ptr()
     }
-
-    /// The same task once more, for the worker's list.
-    #[inline]
-    pub(crate) fn listed(&self) -> Started {
-        Started(self.0)
-    }
 }
 
 impl Deref for Started {
@@ -292,63 +220,46 @@ impl Deref for Started {
     }
 }
 
-/// Tasks that were discarded.
-static DISCARDED: AtomicU64 = AtomicU64::new(0);
+/// A started task in its worker's list, which it leaves when it ends. For that worker.
+pub(crate) struct Listed(NonNull<Header>);
 
-/// How many tasks ended without a worker.
-pub(crate) fn discarded() -> u64 {
-    DISCARDED.load(Ordering::Acquire)
+impl Listed {
+    /// The same task once more, for the worker's list.
+    pub(crate) fn new(task: &Started) -> Listed {
+        Listed(task.0)
+    }
+
+    /// Notes where in the list it is.
+    #[inline]
+    pub(crate) fn set_index(&self, index: usize) {
+        self.index.set(index as u32);
+    }
+
+    /// Why it is parked; `None` if it is not, or that is not to be seen yet.
+    pub(crate) fn parked_for(&self) -> Option<ParkReason> {
+        self.state.load().has(PARKED).then(|| self.task_stack().reason.get())
+    }
+
+    /// What it waits for; `None` as above.
+    pub(crate) fn waits_for(&self) -> Option<WaitLabel> {
+        let waiting = self.parked_for()?.waiting;
+        Some(WaitLabel { waiting, joined: self.task_stack().joined.get() })
+    }
+
+    fn task_stack(&self) -> &TaskStack {
+        // SAFETY: C1, the list is its worker's, and `Listed` is `!Send`.
+        unsafe { self.stack() }
+    }
 }
 
-/// Who waits for a task's end.
-pub(super) enum Waiter {
-    Nobody,
-    /// A task that joins, borrowed (T7), and the worker that it is pinned to.
-    Task(*const Header, &'static Remote),
-    Thread(Arc<ThreadParker>),
-    /// Anybody else.
-    Waker(Waker),
-}
+impl Deref for Listed {
+    type Target = Header;
 
-/// A waker that wakes the task, for as long as `task` is borrowed. It is no counted reference and
-/// allocates nothing; its clones are counted references.
-#[inline]
-pub(super) fn borrowed_waker(
-    task: &TaskRef,
-    vtable: &'static RawWakerVTable,
-) -> impl Deref<Target = Waker> {
-    let raw = RawWaker::new(task.as_ptr().cast_const().cast(), vtable);
-    // SAFETY: the functions below keep the contract; the waker itself is never dropped.
-    ManuallyDrop::new(unsafe { Waker::from_raw(raw) })
-}
-
-/// How a task's wakers work, for those who look round themselves when they are woken.
-pub(super) static WAKER: RawWakerVTable = wakers::<0>();
-
-/// And for those who poll a future: whatever else the task waits for meanwhile, the token stays.
-pub(super) static POLL_WAKER: RawWakerVTable = wakers::<WOKEN>();
-
-const fn wakers<const TOKEN: usize>() -> RawWakerVTable {
-    RawWakerVTable::new(
-        |header| {
-            // SAFETY: the waker that is cloned holds a reference.
-            let task = ManuallyDrop::new(unsafe { TaskRef::from_raw(header.cast()) });
-            let vtable = if TOKEN == WOKEN { &POLL_WAKER } else { &WAKER };
-            RawWaker::new(TaskRef::clone(&task).into_raw().cast(), vtable)
-        },
-        |header| {
-            // SAFETY: the waker gives its reference away.
-            unsafe { TaskRef::from_raw(header.cast()) }.notify(TOKEN);
-        },
-        |header| {
-            // SAFETY: the waker lends its reference.
-            ManuallyDrop::new(unsafe { TaskRef::from_raw(header.cast()) }).notify(TOKEN);
-        },
-        |header| {
-            // SAFETY: the waker gives its reference away.
-            drop(unsafe { TaskRef::from_raw(header.cast()) });
-        },
-    )
+    #[inline]
+    fn deref(&self) -> &Header {
+        // SAFETY: T1, the task has not ended.
+        unsafe { self.0.as_ref() }
+    }
 }
 
 /// Frees a task's block.

@@ -14,7 +14,7 @@ use std::ptr;
 use crate::base::atomics::{AtomicPtr, Ordering};
 
 /// What can be in an inbox.
-pub(super) trait Linked {
+pub(crate) trait Linked {
     /// The next node in the inbox.
     fn link(&self) -> &Cell<*mut Self>;
 }

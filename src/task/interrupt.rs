@@ -23,9 +23,9 @@ use std::panic::resume_unwind;
 use std::ptr;
 use std::time::{Duration, Instant};
 
+use super::current::{Current, current_task};
 use super::deadline::{self, Deadline};
 use super::header::Header;
-use super::park::{Current, current_task};
 use super::state::CANCEL;
 use crate::base::id::Id;
 use crate::record::{self, Record};

@@ -2,42 +2,77 @@
 //!
 //! A task is one block of memory: a [`Header`](header), then the closure, which makes room for the
 //! outcome. It has a stack only between its first instruction and its last ([`stack`]). Until then
-//! it is a `Send` closure that any worker may take; from then on it is pinned to one worker, whose
-//! shared half ([`remote`]) it comes back to whenever it is unparked.
+//! it is a `Send` closure that any worker may take; from then on it is pinned to one worker, to whose
+//! [`mailbox`] it comes back when another thread unparks it.
+//!
+//! The files below stand in the order in which they use each other.
+
+mod state;
+
+mod counters;
+mod inbox;
+mod label;
+mod looks;
+mod outcome;
+mod running;
+mod thread_parker;
+
+mod mailbox;
+mod stack;
+mod waiter;
+
+mod header;
+
+mod local;
+mod mailboxes;
+
+mod wake;
+
+mod children;
+mod current;
+mod wait_list;
+
+mod run;
+
+mod deadline;
+
+mod interrupt;
+
+mod park;
+
+mod poll;
+mod wait_until;
+
+mod handle;
+
+mod join;
 
 mod block;
 mod body;
-mod children;
-mod deadline;
-mod handle;
-mod header;
-mod inbox;
-mod interrupt;
+
 #[cfg(all(test, coro_loom))]
 mod models;
-mod park;
-mod remote;
-mod sleep;
-mod stack;
-mod state;
-mod thread_parker;
-mod timers;
 
-pub use body::JoinError;
-pub(crate) use handle::observe_joins;
-pub use handle::{Handle, JoinHandle, current};
+pub use handle::{Handle, current};
 pub use interrupt::{is_cancelled, shield};
+pub use join::JoinHandle;
+pub use outcome::JoinError;
 pub use park::{park, yield_now};
 
-pub(crate) use body::{Child, Free, Options, Parent, spawn};
+pub(crate) use body::{Child, Free, Parent, SpawnOptions, spawn};
 pub(crate) use children::Children;
+pub(crate) use current::{calling_waiter, current_task};
 pub(crate) use deadline::Deadline;
-pub(crate) use header::{Started, TaskRef, discarded};
-pub(crate) use park::{
-    Waiting, current_task, park_for, park_thread, park_undisturbed, poll_or_park, wait_on_thread,
-    with_waker,
-};
-pub(crate) use remote::{Remote, TaskLabel};
-pub(crate) use sleep::{Sleep, Woken};
-pub(crate) use stack::{ResumeOutcome, SwitchReason};
+pub(crate) use header::{Header, Listed, Started, TaskRef};
+pub(crate) use join::observe_joins;
+pub(crate) use label::{TaskLabel, WaitLabel};
+pub(crate) use local::Local;
+pub(crate) use mailbox::Mailbox;
+pub(crate) use park::{park_for, park_thread, park_undisturbed, wait_for_children, wait_on_thread};
+pub(crate) use poll::poll_or_park;
+pub(crate) use run::{ResumeOutcome, discarded};
+pub(crate) use stack::{ParkReason, SwitchReason};
 pub(crate) use thread_parker::ThreadParker;
+pub(crate) use wait_list::WaitList;
+pub(crate) use wait_until::{pause_until, wait_until};
+pub(crate) use waiter::Waiter;

@@ -6,9 +6,10 @@ use std::ptr;
 use loom::thread;
 use std::sync::Arc;
 
-use crate::base::atomics::{Checked, Ordering, explore, fence};
-use crate::task::inbox::{Inbox, Linked};
-use crate::task::{Sleep, Woken};
+use crate::base::atomics::{Checked, explore};
+use crate::driver::Woken;
+use crate::task::inbox::Linked;
+use crate::task::mailbox::Mailbox;
 
 /// A task as far as the inbox knows it.
 struct Node {
@@ -41,37 +42,31 @@ impl Linked for Node {
     }
 }
 
-/// A worker's shared half, for `N` nodes in all.
-struct Remote<const N: usize> {
-    inbox: Inbox<Node>,
-    sleep: Sleep,
+/// A worker's mailbox, for `N` nodes in all.
+struct Worker<const N: usize> {
+    mailbox: Mailbox<Node>,
     nodes: [Node; N],
 }
 
-impl<const N: usize> Remote<N> {
-    fn new() -> Arc<Remote<N>> {
+impl<const N: usize> Worker<N> {
+    fn new() -> Arc<Worker<N>> {
         let nodes = [(); N].map(|()| Node::new());
-        Arc::new(Remote { inbox: Inbox::new(), sleep: Sleep::new(), nodes })
+        Arc::new(Worker { mailbox: Mailbox::new(), nodes })
     }
 
-    /// As `Remote::push_inbox`. True: the inbox was empty.
+    /// Leaves a node. True: the mailbox was empty.
     fn push(&self, number: usize) -> bool {
         let node = &self.nodes[number];
         node.load.write(|load| *load = number as u32 + 1);
         // SAFETY: I1, each model pushes a node again only after it was taken.
-        let was_empty = unsafe { self.inbox.push(ptr::from_ref(node).cast_mut()) };
-        if was_empty {
-            fence(Ordering::SeqCst);
-            self.sleep.wake();
-        }
-        was_empty
+        unsafe { self.mailbox.push(ptr::from_ref(node).cast_mut()) }
     }
 
     /// Takes what is there and gives the numbers of the nodes, in order.
     fn take(&self) -> Vec<usize> {
         let mut numbers = Vec::new();
-        self.inbox.take_all(|node| {
-            // SAFETY: I1, it was taken; the nodes live as long as the remote.
+        self.mailbox.take_all(|node| {
+            // SAFETY: I1, it was taken; the nodes live as long as the worker.
             let node = unsafe { &*node };
             let number = node.load.write(|load| *load as usize) - 1;
             assert!(ptr::eq(node, &self.nodes[number]));
@@ -89,11 +84,11 @@ impl<const N: usize> Remote<N> {
             if taken.len() == wanted {
                 return (taken, calls);
             }
-            self.sleep.prepare();
-            if self.inbox.is_empty() {
-                self.sleep.block(None, || ());
+            self.mailbox.sleep().prepare();
+            if self.mailbox.is_empty() {
+                self.mailbox.sleep().block(None, || ());
             }
-            calls += u32::from(self.sleep.end() == Woken::Called);
+            calls += u32::from(self.mailbox.sleep().end() == Woken::Called);
         }
     }
 }
@@ -103,21 +98,21 @@ impl<const N: usize> Remote<N> {
 #[test]
 fn loom_inbox_two_pushers() {
     explore(None, &[1, 2, 3], |seen| {
-        let remote = Remote::<3>::new();
+        let worker = Worker::<3>::new();
         let pushers = [&[0, 1][..], &[2]].map(|numbers| {
-            let remote = Arc::clone(&remote);
-            thread::spawn(move || numbers.iter().filter(|number| remote.push(**number)).count())
+            let worker = Arc::clone(&worker);
+            thread::spawn(move || numbers.iter().filter(|number| worker.push(**number)).count())
         });
-        let early = remote.take();
+        let early = worker.take();
         let told: usize = pushers.into_iter().map(|pusher| pusher.join().unwrap()).sum();
-        let late = remote.take();
+        let late = worker.take();
         let takes_that_found = usize::from(!early.is_empty()) + usize::from(!late.is_empty());
         assert_eq!(told, takes_that_found, "one push for each time that it was empty");
         let taken = [early, late].concat();
         let place = |number| taken.iter().position(|taken| *taken == number).unwrap();
         assert!(taken.len() == 3 && place(0) < place(1) && place(2) < 3);
         seen.note(1 + place(2) as u32);
-        assert!(remote.inbox.is_empty());
+        assert!(worker.mailbox.is_empty());
     });
 }
 
@@ -125,12 +120,12 @@ fn loom_inbox_two_pushers() {
 #[test]
 fn loom_inbox_push_races_sleep() {
     explore(None, &[0, 1], |seen| {
-        let remote = Remote::<1>::new();
+        let worker = Worker::<1>::new();
         let pusher = {
-            let remote = Arc::clone(&remote);
-            thread::spawn(move || assert!(remote.push(0)))
+            let worker = Arc::clone(&worker);
+            thread::spawn(move || assert!(worker.push(0)))
         };
-        let (taken, calls) = remote.work(1);
+        let (taken, calls) = worker.work(1);
         pusher.join().unwrap();
         assert_eq!(taken, [0]);
         seen.note(calls);
@@ -142,12 +137,12 @@ fn loom_inbox_push_races_sleep() {
 #[test]
 fn loom_inbox_second_push_relies_on_first() {
     explore(Some(3), &[0, 1, 2], |seen| {
-        let remote = Remote::<2>::new();
+        let worker = Worker::<2>::new();
         let pushers = [0, 1].map(|number| {
-            let remote = Arc::clone(&remote);
-            thread::spawn(move || remote.push(number))
+            let worker = Arc::clone(&worker);
+            thread::spawn(move || worker.push(number))
         });
-        let (mut taken, calls) = remote.work(2);
+        let (mut taken, calls) = worker.work(2);
         let told = pushers.map(|pusher| pusher.join().unwrap());
         assert!(told.contains(&true));
         taken.sort_unstable();
@@ -160,17 +155,17 @@ fn loom_inbox_second_push_relies_on_first() {
 #[test]
 fn loom_inbox_push_again() {
     explore(None, &[0], |seen| {
-        let remote = Remote::<2>::new();
+        let worker = Worker::<2>::new();
         let other = {
-            let remote = Arc::clone(&remote);
-            thread::spawn(move || remote.push(1))
+            let worker = Arc::clone(&worker);
+            thread::spawn(move || worker.push(1))
         };
-        remote.push(0);
-        let mut taken = remote.take();
-        remote.push(0);
-        taken.extend(remote.take());
+        worker.push(0);
+        let mut taken = worker.take();
+        worker.push(0);
+        taken.extend(worker.take());
         other.join().unwrap();
-        taken.extend(remote.take());
+        taken.extend(worker.take());
         taken.sort_unstable();
         assert_eq!(taken, [0, 0, 1]);
         seen.note(0);

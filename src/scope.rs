@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::marker::PhantomData;
 use std::panic::{
     AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind,
@@ -9,12 +10,11 @@ use std::panic::{
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::shared::Shared;
-use super::worker::Worker;
-use super::{Runtime, spawn_here};
 use crate::base::id::Id;
-use crate::task::{Child, Children, Handle, JoinError, JoinHandle, Options};
-use crate::{record, suspension};
+use crate::record;
+use crate::runtime::{Builder, Runtime, Shared, Worker, spawn_here};
+use crate::suspension;
+use crate::task::{Child, Children, Handle, JoinError, JoinHandle, wait_for_children};
 
 /// Runs `f`, which may start coroutines that borrow what lives outside of the scope, and waits until
 /// all of them have ended and their cleanup is over; as [`std::thread::scope`].
@@ -129,7 +129,8 @@ fn within<'env, T>(
         env: PhantomData,
     };
     let outcome = catch_unwind(AssertUnwindSafe(|| f(&scope)));
-    scope.children.wait(runtime.is_some_and(|runtime| Worker::here_of(runtime).is_none()));
+    let elsewhere = runtime.is_some_and(|runtime| !Worker::is_one_of(runtime));
+    wait_for_children(&scope.children, elsewhere);
     let value = outcome.unwrap_or_else(|payload| resume_unwind(payload));
     assert!(!scope.children.has_panicked(), "a coroutine of this scope panicked");
     value
@@ -148,7 +149,7 @@ fn within<'env, T>(
 pub struct Scope<'scope, 'env: 'scope> {
     children: Children,
     /// Where the children are started; `None`: on the runtime of whoever starts them.
-    pub(super) runtime: Option<&'scope Shared>,
+    runtime: Option<&'scope Shared>,
     location: &'static Location<'static>,
     /// Invariant, as in std: neither lifetime may be stretched or shrunk.
     scope: PhantomData<&'scope mut &'scope ()>,
@@ -180,7 +181,7 @@ impl<'scope> Scope<'scope, '_> {
         let child = match self.runtime {
             // SAFETY: T8, the child is counted, so the scope, and with it what `f` borrows, outlives it.
             Some(shared) => unsafe {
-                shared.start(f, || self.adopt(), Options::plain(shared.class))
+                shared.start(f, || self.adopt(), shared.plain_options(Location::caller()))
             },
             // SAFETY: T8, as above.
             None => unsafe { spawn_here(f, || self.adopt()) },
@@ -189,9 +190,54 @@ impl<'scope> Scope<'scope, '_> {
     }
 
     /// Counts a child, which takes the address along.
-    pub(super) fn adopt(&self) -> Child {
+    fn adopt(&self) -> Child {
         self.children.add();
         Child(&raw const self.children)
+    }
+}
+
+impl Builder {
+    /// As [`spawn`](Builder::spawn), as a child of a [`scope`](crate::scope()), and on the runtime of a
+    /// [`Runtime::scope`]; as [`Scope::go`].
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Builder::spawn).
+    ///
+    /// # Panics
+    ///
+    /// As [`spawn`](Builder::spawn).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let words = vec!["to", "be"];
+    /// let deep = coro::Builder::new().stack_size(1 << 20);
+    /// let count = coro::scope(|s| deep.spawn_scoped(s, || words.len()).unwrap().join().unwrap());
+    /// assert_eq!(count, 2);
+    /// ```
+    ///
+    /// What does not outlive the scope cannot be borrowed:
+    ///
+    /// ```compile_fail,E0373
+    /// coro::scope(|s| {
+    ///     let inside = 1;
+    ///     coro::Builder::new().spawn_scoped(s, || println!("{inside}")).unwrap();
+    /// });
+    /// ```
+    #[track_caller]
+    pub fn spawn_scoped<'scope, F, T>(
+        self,
+        scope: &'scope Scope<'scope, '_>,
+        f: F,
+    ) -> io::Result<ScopedJoinHandle<'scope, T>>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        // SAFETY: T8, the child is counted, so the scope, and with it what `f` borrows, outlives it.
+        let handle = unsafe { self.start(scope.runtime, f, || scope.adopt())? };
+        Ok(ScopedJoinHandle::new(handle))
     }
 }
 
@@ -234,7 +280,7 @@ impl<T> UnwindSafe for ScopedJoinHandle<'_, T> {}
 impl<T> RefUnwindSafe for ScopedJoinHandle<'_, T> {}
 
 impl<T> ScopedJoinHandle<'_, T> {
-    pub(super) fn new(handle: JoinHandle<T>) -> Self {
+    fn new(handle: JoinHandle<T>) -> Self {
         ScopedJoinHandle { handle, scope: PhantomData }
     }
 

@@ -8,8 +8,9 @@
 //! other side reads `ASLEEP` and wakes it. If the other's is first, the worker's last look sees the
 //! push. There is no third case.
 //!
-//! Of all who find a worker asleep one moves the state on, and that one unblocks the thread. A thread
-//! that is unblocked twice, or when it no longer sleeps, just looks round once too often.
+//! Of all who find a worker asleep one moves the state on, and that one wakes the thread. The state is the word that
+//! the thread blocks on, so a thread that has not blocked yet does not. A thread that wakes up for no reason just
+//! looks round once too often.
 //!
 //! # Whether all sleep at the same time
 //!
@@ -29,7 +30,8 @@
 
 use std::time::Instant;
 
-use crate::base::atomics::{AtomicU32, AtomicUsize, Ordering, Parker, Unparker, fence};
+use crate::base::atomics::{AtomicUsize, Ordering, fence};
+use crate::base::futex::Futex;
 
 /// The worker runs, or is about to look for work.
 const AWAKE: u32 = 0;
@@ -53,22 +55,15 @@ pub(crate) enum Woken {
 
 /// The state word by which one worker sleeps and is woken.
 pub(crate) struct Sleep {
-    state: AtomicU32,
+    /// The worker blocks on this word.
+    state: Futex,
     /// Grows when the worker begins to block without a deadline, and when it ends to: odd in between.
     endless: AtomicUsize,
-    unparker: Unparker,
-    parker: Parker,
 }
 
 impl Sleep {
     pub(crate) fn new() -> Sleep {
-        let parker = Parker::new();
-        Sleep {
-            state: AtomicU32::new(AWAKE),
-            endless: AtomicUsize::new(0),
-            unparker: parker.unparker().clone(),
-            parker,
-        }
+        Sleep { state: Futex::new(AWAKE), endless: AtomicUsize::new(0) }
     }
 
     /// Announces that the worker is going to sleep; what it looks at afterwards decides.
@@ -78,18 +73,21 @@ impl Sleep {
         fence(Ordering::SeqCst);
     }
 
-    /// Blocks until somebody wakes the worker or `deadline` comes. By the worker, after
-    /// [`prepare`](Sleep::prepare). Without a deadline it calls `endless` before, when others can see
-    /// that it is.
+    /// Blocks until somebody wakes the worker or `deadline` comes. May return early. By the worker, after
+    /// [`prepare`](Sleep::prepare). Without a deadline it calls `endless` before it blocks, when others can see
+    /// that it is asleep for good.
     pub(crate) fn block(&self, deadline: Option<Instant>, endless: impl FnOnce()) {
         match deadline {
             None => {
                 self.count_endless();
                 endless();
-                self.parker.park();
+                self.state.wait(ASLEEP, None);
                 self.count_endless();
             }
-            Some(deadline) => self.parker.park_deadline(deadline),
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                self.state.wait(ASLEEP, Some(left));
+            }
         }
     }
 
@@ -112,7 +110,7 @@ impl Sleep {
     /// after whatever it brought.
     pub(crate) fn wake(&self) {
         if self.rouse(CALLED) {
-            self.unparker.unpark();
+            self.state.wake();
         }
     }
 
@@ -122,7 +120,7 @@ impl Sleep {
         let roused = self.rouse(TO_SEARCH);
         if roused {
             count();
-            self.unparker.unpark();
+            self.state.wake();
         }
         roused
     }
