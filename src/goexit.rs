@@ -1,8 +1,8 @@
 //! The goexit hijack: how the end of a coroutine is caught, whatever that end is.
 //!
 //! The trampoline in `asm/trampoline.s` calls the coroutine's function, and the return address of that
-//! call is the whole mechanism. [`Record::hijack`] rewrites it from `goexit` to `cleanup` when the
-//! first thing is stored, [`Record::restore`] writes it back. A function that returns, panics or is
+//! call is the whole mechanism. [`Running::hijack`] rewrites it from `goexit` to `cleanup` when the
+//! first thing is stored, [`Running::restore`] writes it back. A function that returns, panics or is
 //! cancelled leaves by the same `ret` (H4), so it runs cleanup if and only if the word says so.
 //!
 //! ```text
@@ -41,7 +41,7 @@ use std::io;
 
 use memoffset::offset_of;
 
-use crate::record::{Phase, Record};
+use crate::record::{Phase, Record, Running};
 use crate::unwind::{clear, panicking};
 
 global_asm!(
@@ -135,17 +135,17 @@ unsafe extern "C" fn cleanup(record: *const ()) {
     }
 }
 
-impl Record {
+impl Running<'_> {
     /// Sees to it that what is stored from now on is cleaned up. To be called before storing.
     #[inline]
-    pub(crate) fn hijack(&self) {
+    pub(crate) fn hijack(self) {
         if self.phase.get() == Phase::Idle {
-            self.arm_first();
+            self.hijack_first();
         }
     }
 
     #[cold]
-    fn arm_first(&self) {
+    fn hijack_first(self) {
         if self.is_coroutine() {
             // SAFETY: H5, we run on this record's stack, in phase `Idle`.
             unsafe { self.rewrite(ExitTarget::Goexit, ExitTarget::Cleanup) };
@@ -159,15 +159,17 @@ impl Record {
         }
     }
 
-    /// Undoes [`hijack`](Record::hijack) once nothing is stored any more.
-    pub(crate) fn restore(&self) {
+    /// Undoes [`hijack`](Running::hijack) once nothing is stored any more.
+    pub(crate) fn restore(self) {
         if self.phase.get() == Phase::Hijacked && self.is_coroutine() {
             // SAFETY: H5, we run on this record's stack, in phase `Hijacked`.
             unsafe { self.rewrite(ExitTarget::Cleanup, ExitTarget::Goexit) };
             self.phase.set(Phase::Idle);
         }
     }
+}
 
+impl Record {
     /// Where the coroutine's function is going to return to; `None` on a plain thread and in a
     /// coroutine whose function has ended.
     pub(crate) fn exit_target(&self) -> Option<ExitTarget> {

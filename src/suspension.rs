@@ -16,7 +16,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::report;
-use crate::record::{self, Record};
+use crate::record::{self, Record, Running};
 
 /// Whether the program has ever used such a region. Until then a suspension costs one load more.
 static USED: AtomicBool = AtomicBool::new(false);
@@ -79,12 +79,12 @@ pub fn no_suspend<T>(f: impl FnOnce() -> T) -> T {
 /// The region that a suspension would leave which begins on the stack of `running` and ends at that of
 /// `last`; without one, at the task's.
 #[cold]
-fn in_the_way(running: &Record, last: Option<&Record>) -> Option<&'static Location<'static>> {
+fn in_the_way(running: Running<'_>, last: Option<&Record>) -> Option<&'static Location<'static>> {
     let found = running.outwards(|record| match record.no_suspend.get() {
         // A plain thread is not suspended.
         _ if !record.is_coroutine() => ControlFlow::Break(None),
         Some(region) => ControlFlow::Break(Some(region)),
-        None if last.is_some_and(|last| ptr::eq(record, last)) => ControlFlow::Break(None),
+        None if last.is_some_and(|last| ptr::eq(&*record, last)) => ControlFlow::Break(None),
         None => ControlFlow::Continue(()),
     });
     match found {
@@ -94,7 +94,7 @@ fn in_the_way(running: &Record, last: Option<&Record>) -> Option<&'static Locati
 }
 
 /// Whether a suspension of the task that the code on the stack of `running` belongs to would panic.
-pub(crate) fn is_refused(running: &Record) -> bool {
+pub(crate) fn is_refused(running: Running<'_>) -> bool {
     USED.load(Ordering::Relaxed) && in_the_way(running, None).is_some()
 }
 
@@ -104,27 +104,26 @@ pub(crate) fn is_refused(running: &Record) -> bool {
 ///
 /// In a [`no_suspend`].
 #[inline(always)]
-pub(crate) fn check_task(running: &Record) {
+pub(crate) fn check_task(running: Running<'_>) {
     if USED.load(Ordering::Relaxed) {
         refuse_in_region(running, None);
     }
 }
 
-/// To be called before the raw coroutine is suspended whose record is `own`, by code on the stack of `running`.
+/// To be called before the raw coroutine is suspended whose record is `own`.
 ///
 /// # Panics
 ///
 /// In a [`no_suspend`].
 #[inline(always)]
-pub(crate) fn check_raw<'a>(records: impl FnOnce() -> (&'a Record, &'a Record)) {
+pub(crate) fn check_raw<'a>(own: impl FnOnce() -> Running<'a>) {
     if USED.load(Ordering::Relaxed) {
-        let (running, own) = records();
-        refuse_in_region(running, Some(own));
+        record::with(|running| refuse_in_region(running, Some(&own())));
     }
 }
 
 #[cold]
-fn refuse_in_region(running: &Record, last: Option<&Record>) {
+fn refuse_in_region(running: Running<'_>, last: Option<&Record>) {
     if let Some(region) = in_the_way(running, last) {
         panic!("a coroutine would be suspended in the `no_suspend` at {region}");
     }
@@ -132,7 +131,7 @@ fn refuse_in_region(running: &Record, last: Option<&Record>) {
 
 /// As [`check_task`], where the caller can neither go on nor panic: it waits for what borrows from it.
 #[inline]
-pub(crate) fn check_task_or_abort(running: &Record) {
+pub(crate) fn check_task_or_abort(running: Running<'_>) {
     if USED.load(Ordering::Relaxed)
         && let Some(region) = in_the_way(running, None)
     {

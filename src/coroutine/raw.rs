@@ -36,7 +36,7 @@ use crate::base::id::Id;
 use crate::base::report;
 use crate::check;
 use crate::goexit;
-use crate::record::{self, Record};
+use crate::record::{self, Record, Running};
 use crate::stack::{self, Class, Slot};
 use crate::suspension;
 use crate::unwind::{
@@ -282,7 +282,7 @@ where
     };
     let outcome = catch_unwind(AssertUnwindSafe(function));
     if panicking() {
-        clear(format_args!("raw coroutine {}", record::here().id()));
+        clear(format_args!("raw coroutine {}", record::with(|record| record.id())));
     }
     work.outcome.set(Some(outcome));
 }
@@ -456,8 +456,10 @@ impl<In, Yield, Ret> Coroutine<In, Yield, Ret> {
     /// The panics that are under way are its resumer's, and none of the coroutine's.
     #[cold]
     fn switch_from_panic(&self, input: Resume<In>) -> Option<Yield> {
-        let _aside = record::here().set_panics_aside_at_switch();
-        self.switch(input)
+        record::with(|record| {
+            let _aside = record.set_panics_aside_at_switch();
+            self.switch(input)
+        })
     }
 
     #[inline(always)]
@@ -612,7 +614,7 @@ impl<In, Yield> Yielder<In, Yield> {
     /// ```
     #[inline(always)]
     pub fn suspend(&self, value: Yield) -> In {
-        suspension::check_raw(|| (record::here(), self.own_record()));
+        suspension::check_raw(|| self.own_record());
         check::suspension(ptr::from_ref(self).cast(), || {
             format!("raw coroutine {}", self.own_record().id())
         });
@@ -627,12 +629,14 @@ impl<In, Yield> Yielder<In, Yield> {
     /// In the middle of an unwinding, which stays the coroutine's own.
     #[cold]
     fn suspend_panics(&self, value: Yield) -> Resume<In> {
-        let _aside = record::here().set_panics_aside_at_switch();
-        self.0.suspend(value)
+        record::with(|record| {
+            let _aside = record.set_panics_aside_at_switch();
+            self.0.suspend(value)
+        })
     }
 
     /// The record of the coroutine that it suspends.
-    fn own_record(&self) -> &Record {
+    fn own_record(&self) -> Running<'_> {
         // SAFETY: C3, it runs, or waits for the coroutine that does.
         let own = unsafe { record::at(ptr::from_ref(self).addr()) };
         own.expect("a yielder lies on its coroutine's stack")
@@ -642,9 +646,9 @@ impl<In, Yield> Yielder<In, Yield> {
     #[cold]
     fn unwind(&self, in_panic: bool) -> ! {
         let own = self.own_record();
-        if in_panic || !record::here().is_calm_up_to(own) {
+        if in_panic || !record::with(|record| record.is_calm_up_to(&own)) {
             give_up(
-                own,
+                &own,
                 match shares_panics() {
                     false => "it is suspended in a destructor that its own panic runs",
                     true => {

@@ -36,7 +36,9 @@ use super::line::Line;
 use super::slot::{self, Place};
 
 /// Writes who runs on the slot with this ceiling. Runs in the signal handler, so S6 holds for it.
-type Describe = fn(ceiling: usize, line: &mut Line);
+///
+/// It is called with the ceiling of a slot that was handed out, on the thread that has hit the slot's guard.
+type Describe = unsafe fn(ceiling: usize, line: &mut Line);
 
 static DESCRIBE: OnceLock<Describe> = OnceLock::new();
 
@@ -68,7 +70,7 @@ static WATCHED: [Watched; 2] = [
 ///
 /// `describe` runs in a signal handler, on a thread that may hold any lock: it may read memory and
 /// add to the line, nothing else.
-pub(crate) fn set_describe(describe: fn(ceiling: usize, line: &mut Line)) {
+pub(crate) fn set_describe(describe: Describe) {
     let _ = DESCRIBE.set(describe);
 }
 
@@ -232,7 +234,8 @@ fn no_room_for_a_signal(stack_pointer: usize) -> Option<Place> {
 fn report(place: &Place) {
     let mut line = Line::new();
     match DESCRIBE.get() {
-        Some(describe) => describe(place.ceiling, &mut line),
+        // SAFETY: S6, we are in the handler, and the fault is in this slot's guard.
+        Some(describe) => unsafe { describe(place.ceiling, &mut line) },
         None => line.push_str("coroutine"),
     }
     line.open_tail();

@@ -94,7 +94,7 @@ impl<T> JoinHandle<T> {
 
     #[inline]
     fn join_as_task(&self, me: &Current) {
-        suspension::check_task(me.record);
+        suspension::check_task(me.record());
         // Before it is done it cannot be told from one that is, so the cell is filled first.
         let owner = me.owner().expect("a task that runs has an owner");
         if !self.register(Waiter::Task(me.as_ptr(), owner), JOINER) {

@@ -25,7 +25,7 @@ use super::state::{CANCEL, NOTIFIED, TOKEN, WOKEN};
 use super::thread_parker::ThreadParker;
 use super::timers::Timer;
 use crate::fork;
-use crate::record::{self, Record};
+use crate::record::{self, Record, Running};
 use crate::suspension;
 
 /// What a parked task waits for, as reports tell it.
@@ -83,7 +83,15 @@ impl std::fmt::Display for Waiting {
 pub(crate) struct Current {
     task: ManuallyDrop<TaskRef>,
     /// Of the stack that we run on, which need not be the task's own.
-    pub(super) record: &'static Record,
+    record: Running<'static>,
+}
+
+impl Current {
+    /// Of the stack that we run on.
+    #[inline(always)]
+    pub(super) fn record(&self) -> Running<'_> {
+        self.record
+    }
 }
 
 impl Deref for Current {
@@ -98,7 +106,8 @@ impl Deref for Current {
 /// The task that the calling code belongs to.
 #[inline(always)]
 pub(crate) fn current_task() -> Option<Current> {
-    let record = record::of_running()?;
+    // SAFETY: R1, P2, a `Current` is not kept.
+    let record = unsafe { record::of_running() }?;
     let task = record.enclosing_task().cast::<Header>();
     if task.is_null() {
         return None;
@@ -112,7 +121,8 @@ pub(crate) fn current_task() -> Option<Current> {
 /// wait, such as a poll that finds a future ready. `None`: the caller is to [`step_aside_out_of_budget`].
 #[inline(always)]
 fn own_task_in_budget() -> Option<Current> {
-    let record = record::of_running()?;
+    // SAFETY: R1, P2, a `Current` is not kept.
+    let record = unsafe { record::of_running() }?;
     if !record.spend() {
         return None;
     }
@@ -130,11 +140,9 @@ fn own_task_in_budget() -> Option<Current> {
 #[cold]
 fn step_aside_out_of_budget() -> Option<Current> {
     // What was spent last.
-    if let Some(record) = record::of_running() {
-        record.refill_budget();
-    }
+    record::with_coroutine(|record| record.refill_budget());
     let Some(task) = current_task() else {
-        if record::with_thread(spend_and_refill) {
+        if record::with_thread(|record| spend_and_refill(&record)) {
             interrupt_thread(Instant::now());
         }
         return None;

@@ -183,9 +183,11 @@ impl Header {
     /// In the middle of an unwinding, which stays the coroutine's own.
     #[cold]
     fn switch_out_of_panics(&self, reason: SwitchReason) {
-        let _aside = record::here().set_panics_aside_at_switch();
-        // SAFETY: as above.
-        unsafe { (*self.stack().switch.get()).suspend(reason) };
+        record::with(|record| {
+            let _aside = record.set_panics_aside_at_switch();
+            // SAFETY: as above.
+            unsafe { (*self.stack().switch.get()).suspend(reason) };
+        });
     }
 }
 

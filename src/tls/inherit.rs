@@ -30,7 +30,9 @@ use crate::record;
 /// ```
 #[inline]
 pub fn set_inheritable<K: Key + Clone + Send, V: Clone + Send + 'static>(key: K, mut value: V) {
-    let (record, name) = (record::here(), Keyed(key));
+    // SAFETY: R1, R2, it stays in this frame.
+    let record = unsafe { record::here() };
+    let name = Keyed(key);
     // What is there will be cleaned up, and so will what takes its place.
     if let Err(found) = record.locals().replace(&name, &mut value, Kind::INHERITABLE) {
         let block = Block::new(name, Kind::INHERITABLE);

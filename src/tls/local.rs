@@ -10,7 +10,7 @@ use std::fmt;
 
 use super::storing;
 use crate::locals::{Block, Fixed, Held, Kind};
-use crate::record::{self, Record};
+use crate::record::{self, Running};
 
 /// Declares statics of which each coroutine, and each plain thread, has a value of its own.
 ///
@@ -224,7 +224,7 @@ impl<T: 'static> LocalKey<T> {
 
     /// Stores the first value, unless that is refused.
     #[cold]
-    fn first(&'static self, record: &Record) -> Option<Held<T>> {
+    fn first(&'static self, record: Running<'_>) -> Option<Held<T>> {
         storing(record, |locals| {
             if locals.refuses() {
                 return None;

@@ -122,7 +122,7 @@ pub use scope::{scope, scope_inheritable};
 
 pub use crate::base::id::Id;
 use crate::locals::{Block, HandlerSlot, Keyed, Kind, Locals};
-use crate::record::{self, Record};
+use crate::record::{self, Running};
 
 /// What a value can be stored under: anything that is `Hash + Eq + 'static`.
 ///
@@ -187,7 +187,9 @@ pub fn id() -> Id {
 /// ```
 #[inline]
 pub fn set<K: Key, V: 'static>(key: K, mut value: V) {
-    let (record, name) = (record::here(), Keyed(key));
+    // SAFETY: R1, R2, it stays in this frame.
+    let record = unsafe { record::here() };
+    let name = Keyed(key);
     // What is there will be cleaned up, and so will what takes its place.
     if let Err(found) = record.locals().replace(&name, &mut value, Kind::PRIVATE) {
         let block = Block::new(name, Kind::PRIVATE);
@@ -406,12 +408,12 @@ pub fn at_exit(f: impl FnOnce() + 'static) {
 ///
 /// To hijack before is not enough. In the middle user code runs (a `Hash`, an `Eq`, an initialiser, the
 /// `Drop` of what is replaced), and it may call [`unload`], which finds nothing stored yet and
-/// disarms.
+/// restores.
 #[inline]
-fn storing<R>(record: &Record, store: impl FnOnce(&Locals) -> R) -> R {
-    struct Rearm<'a>(&'a Record);
+fn storing<R>(record: Running<'_>, store: impl FnOnce(&Locals) -> R) -> R {
+    struct HijackAgain<'a>(Running<'a>);
 
-    impl Drop for Rearm<'_> {
+    impl Drop for HijackAgain<'_> {
         #[inline]
         fn drop(&mut self) {
             if !self.0.locals().is_empty() {
@@ -421,6 +423,6 @@ fn storing<R>(record: &Record, store: impl FnOnce(&Locals) -> R) -> R {
     }
 
     record.hijack();
-    let _rearm = Rearm(record);
+    let _again = HijackAgain(record);
     store(record.locals())
 }
