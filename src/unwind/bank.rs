@@ -139,8 +139,8 @@ pub(super) fn write_off(count: u32) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::panic_count::panicking;
     use super::*;
-    use crate::unwind::panicking;
 
     #[test]
     fn the_bank_lends_more_than_a_batch_and_catches_what_comes_back() {
