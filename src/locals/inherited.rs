@@ -12,7 +12,8 @@ use std::marker::PhantomData;
 
 use super::Locals;
 use super::name::Keyed;
-use super::node::{Kind, Node, Ref};
+use super::node::{Extra, Kind, Node, NodeVTable};
+use super::owner::Ref;
 
 /// A cloned pair of key and value on its way to another coroutine.
 pub(crate) trait InheritedValue: Send {
@@ -35,14 +36,24 @@ where
     }
 }
 
+/// What a vtable holds for a value that is inheritable: clones the name and the value of a node.
+struct Inherit(fn(&Ref) -> Box<dyn InheritedValue>);
+
+/// How a value is inherited, if it is.
+fn inherit_of(vtable: &NodeVTable) -> Option<&Inherit> {
+    vtable.extra?.downcast_ref()
+}
+
 impl<K, V> Kind<Keyed<K>, V>
 where
     K: Hash + Eq + Clone + Send + 'static,
     V: Clone + Send + 'static,
 {
     /// Snapshots hold a clone of it.
-    pub(crate) const INHERITABLE: Self =
-        Kind { vtable: &Node::<Keyed<K>, V>::vtable(Some(inherit::<K, V>)), types: PhantomData };
+    pub(crate) const INHERITABLE: Self = {
+        let extra: &Extra = &Inherit(inherit::<K, V>);
+        Kind { vtable: &Node::<Keyed<K>, V>::vtable(Some(extra)), types: PhantomData }
+    };
 }
 
 /// Clones name and value. User code runs, while `node` keeps both in place.
@@ -64,10 +75,10 @@ impl Locals {
         // neither adds to this snapshot nor takes from it.
         let nodes = self
             .order
-            .pick(|node| node.home.get().is_place() && node.vtable.get().inherit.is_some());
+            .pick(|node| node.home.get().is_place() && inherit_of(node.vtable.get()).is_some());
         let clones: Vec<_> = nodes
             .iter()
-            .filter_map(|node| Some(node.header().vtable.get().inherit?(node)))
+            .filter_map(|node| Some(inherit_of(node.header().vtable.get())?.0(node)))
             .collect();
         // Here and not at the end, as everywhere: what is returned already when a `Drop` panics is
         // leaked, and a node that was deleted meanwhile has its `Drop` now.

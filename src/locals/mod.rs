@@ -65,6 +65,7 @@ mod inherited;
 mod name;
 mod node;
 mod order;
+mod owner;
 mod shadow;
 mod table;
 #[cfg(test)]
@@ -75,9 +76,11 @@ use std::cell::Cell;
 use chain::Chain;
 pub(crate) use chain::HandlerSlot;
 pub(crate) use name::{Fixed, Keyed, Name};
-pub(crate) use node::{Block, Held, Kind, Unstored};
-use node::{Home, Link, Ref};
+pub(crate) use node::{Block, Kind};
+use node::{Home, Link};
 use order::Order;
+use owner::Ref;
+pub(crate) use owner::{Held, Unstored};
 pub(crate) use shadow::{Removed, Shadow};
 use table::Table;
 

@@ -20,7 +20,8 @@
 use std::cell::Cell;
 use std::ptr::NonNull;
 
-use super::node::{Home, Link, NodeHeader, Ref};
+use super::node::{Home, Link, NodeHeader};
+use super::owner::Ref;
 
 /// A list that owns its nodes. Dropping it drops none of them.
 pub(super) struct Order {

@@ -18,7 +18,8 @@
 
 use super::Locals;
 use super::name::Name;
-use super::node::{Home, Ref, Unstored, WeakNode};
+use super::node::Home;
+use super::owner::{Ref, Unstored, WeakNode};
 use crate::unwind::catch_and_report;
 
 /// What a scoped value hides. To be given to [`Locals::put_back`] of the same locals.

@@ -16,7 +16,8 @@
 use std::cell::Cell;
 use std::ptr::NonNull;
 
-use super::node::{Link, NodeHeader, Ref};
+use super::node::{Link, NodeHeader};
+use super::owner::Ref;
 
 /// How many buckets the first table has.
 const FIRST: usize = 16;
