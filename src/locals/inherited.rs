@@ -1,11 +1,11 @@
-//! What a coroutine leaves to those that it starts: clones of its inheritable values.
+//! Inherited values: clones of a coroutine's inheritable values, for the coroutines that it starts.
 //!
-//! Inheritance is a copy at a moment, not a link: [`Locals::snapshot`] clones, and what becomes of
-//! the originals afterwards does not show in the copies. The copies are `Send`, and wait in the
-//! closure of the coroutine to be until it runs and installs them.
+//! [`Locals::snapshot`] clones the values as they are at that moment. Later changes of the originals do not
+//! change the clones. The clones are `Send`. They lie in the closure of the new coroutine, which stores them
+//! when it runs.
 //!
-//! Whether a value is inheritable is written in its vtable, so a plain `set` of the same key, which
-//! brings another vtable, makes it private again.
+//! A value's vtable says whether the value is inheritable. A plain `set` of the same key brings another vtable,
+//! so it makes the value private again.
 
 use std::hash::Hash;
 use std::marker::PhantomData;
@@ -71,8 +71,8 @@ where
 impl Locals {
     /// Clones of all inheritable values that are stored now, oldest first.
     pub(crate) fn snapshot(&self) -> Vec<Box<dyn InheritedValue>> {
-        // Nothing is cloned before all nodes are counted, so a `Clone` that stores or deletes
-        // neither adds to this snapshot nor takes from it.
+        // All nodes are counted before the first is cloned. So a `Clone` that stores or deletes does not change
+        // this snapshot.
         let nodes = self
             .order
             .pick(|node| node.home.get().is_place() && inherit_of(node.vtable.get()).is_some());
@@ -80,8 +80,8 @@ impl Locals {
             .iter()
             .filter_map(|node| Some(inherit_of(node.header().vtable.get())?.0(node)))
             .collect();
-        // Here and not at the end, as everywhere: what is returned already when a `Drop` panics is
-        // leaked, and a node that was deleted meanwhile has its `Drop` now.
+        // Before the clones are returned: a node that was deleted meanwhile is dropped here, and if its `Drop`
+        // panicked later, the clones would be leaked.
         drop(nodes);
         clones
     }

@@ -35,7 +35,7 @@ pub(super) enum Home {
     Small(u8),
     /// In the table, in the bucket of its hash.
     Table,
-    /// Not to be found: a scoped value stands in its place until the scope ends.
+    /// In no place: a scoped value has its place until the scope ends.
     Shadowed,
     /// Removed, or not yet stored.
     Nowhere,
@@ -53,7 +53,7 @@ impl Home {
 pub(super) struct NodeHeader {
     /// How many own the value (L1).
     pub(super) count: Cell<u32>,
-    /// How many own the block: all owners of the value together are one, a `WeakNode` is another.
+    /// How many own the block: the owners of the value count as one, and a `WeakNode` as another.
     pub(super) blocks: Cell<u8>,
     /// The round of cleanup in which the value was stored; 0 before cleanup.
     pub(super) round: Cell<u8>,
@@ -129,8 +129,8 @@ impl<N: 'static, V: 'static> Node<N, V> {
     ///
     /// The last owner of a `Node<N, V>`'s value calls this, and never looks at it again.
     unsafe fn free(node: NonNull<NodeHeader>) {
-        // Also if the value's `Drop` panics. Not before it has ended, in which time anything may
-        // happen, such as the end of a scope that keeps the name.
+        // Lets go of the block when the value's `Drop` has ended, by a panic too. Not before: meanwhile a scope that
+        // keeps the name may end.
         let _block = Block::<N, V>(node, PhantomData);
         // SAFETY: L1 and L3, the value is a `V`, and this was its last owner.
         unsafe { ManuallyDrop::drop(&mut (*node.cast::<Head<V>>().as_ptr()).value) }
@@ -230,7 +230,7 @@ impl<N, V> Drop for Block<N, V> {
             // SAFETY: L1 and L3, a `Box` of this very type was leaked for it in `Block::new`.
             let block = unsafe { Box::from_raw(self.0.cast::<Node<N, V>>().as_ptr()) };
             if std::thread::panicking() {
-                // It may be the value's panic; a second one, of the name, would abort the process.
+                // The panic may be the value's. A second one, of the name, would abort the process.
                 catch_and_report(|| drop(block));
             } else {
                 drop(block);

@@ -25,7 +25,7 @@ use super::name::Name;
 use super::node::{Block, Head, Home, Kind, Node, NodeHeader, name_in};
 use crate::base::report;
 
-/// A node that is stored nowhere yet, and that nobody else knows.
+/// A node that is not stored yet, and has no other owner.
 pub(crate) struct Unstored<N, V> {
     node: Ref,
     types: PhantomData<Node<N, V>>,
@@ -179,10 +179,10 @@ impl Ref {
         debug_assert!(self.count() == 1 && self.header().home.get() == Home::Nowhere);
         let node = self.0.cast::<Node<N, V>>().as_ptr();
         if self.header().blocks.get() == 1 {
-            // The name goes first. If its `Drop` panics, `self` drops the value; one that was
-            // returned already would be leaked.
+            // The name is dropped first. If its `Drop` panics, `self` drops the value. A value that was moved out
+            // before would be leaked.
             self.header().vtable.set(const { &Node::<ManuallyDrop<N>, V>::vtable(None) });
-            // SAFETY: L1 and L3, nobody keeps the name, and for the new vtable there is none.
+            // SAFETY: L1 and L3, no `WeakNode` keeps the name, and the new vtable does not drop it.
             unsafe { (&raw mut (*node).name).drop_in_place() };
         }
         self.header().count.set(0);
@@ -221,7 +221,7 @@ fn free(node: NonNull<NodeHeader>) {
     unsafe { free(node) }
 }
 
-/// Only `mem::forget` in a loop gets here. To go on would free what is in use.
+/// Only `mem::forget` in a loop gets here. A count that wrapped would free a value that is in use.
 #[cold]
 fn too_many() -> ! {
     report::line(format_args!("coro: a stored value has more than {} owners", u32::MAX));
@@ -235,8 +235,8 @@ pub(crate) struct Held<V> {
 }
 
 impl<V: 'static> Held<V> {
-    /// A further owner of a node, if its value is a `V`. As [`Ref::share`] and [`Ref::typed`], but
-    /// it looks first and counts then: a count that soon goes down again costs nothing after inlining.
+    /// A further owner of a node, if its value is a `V`. As [`Ref::share`] and [`Ref::typed`], but the type is
+    /// compared before the count is raised. So after inlining, a count that is raised and soon lowered costs nothing.
     ///
     /// # Safety
     ///
