@@ -20,24 +20,24 @@
 //!   sp -> ~                      ~
 //! ```
 //!
-//! On any stack that is not ours (a plain thread's, a signal stack, a stack that another library
-//! made) the answer is the *thread's* record, a thread-local constant without a destructor, so it
-//! is there from the thread's first instruction to its last.
+//! On any other stack (a plain thread's, a signal stack, a stack of another library's) the answer is the
+//! *thread's* record. It is a thread-local constant without a destructor, so it exists from the thread's first
+//! instruction to its last.
 //!
 //! # Invariants
 //!
-//! - **R1** A slot's record is written before the first instruction of its coroutine and is neither
+//! - **R1** A slot's record is written before the first instruction of its coroutine, and is neither
 //!   moved nor freed before the last. So a stack pointer inside a slot proves that the record above
-//!   it is initialised and stays so for as long as the code that holds the stack pointer runs.
-//! - **R2** A record belongs to one thread: the one that its coroutine is pinned to, or that it
-//!   stands for. Only that thread touches it, so its fields are `Cell`s. The exceptions are the
+//!   it is initialised, and stays so while the code with that stack pointer runs.
+//! - **R2** A record belongs to one thread: to the one that its coroutine is pinned to, or to the one that the record
+//!   stands for. Only that thread uses it, so its fields are `Cell`s. The exceptions are the
 //!   id, which is atomic because profilers read it from outside ([`Record::id_at`]), and the overflow
 //!   report, which reads on the thread that overflowed. What is true only while the record's stack is in use
 //!   takes a [`Running`], which is lent for that long.
 //! - **R3** `return_slot` is null in a thread's record, and in a coroutine's it is the address that
 //!   the trampoline computed: the word that its `call` pushed.
-//! - **R4** Only the record of a task's own stack, or of a thread, has more left than one in its budget. So where
-//!   something is left after one was spent, on a stack of ours, there is a task.
+//! - **R4** Only the record of a task's own stack, or of a thread, has a budget of more than one. So if something is
+//!   left in a coroutine's record after one was spent, there is a task.
 
 use std::cell::Cell;
 use std::mem::{align_of, size_of};
@@ -52,7 +52,7 @@ use crate::locals::Locals;
 use crate::stack::{self, Line};
 use crate::unwind;
 
-/// What the word at [`Record::return_slot`] says, and so what happens when the function returns.
+/// What the word at [`Record::return_slot`] names, and so what happens when the function returns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum Phase {
@@ -60,33 +60,33 @@ pub(crate) enum Phase {
     Idle,
     /// The word names `cleanup`. On a thread: its exit guard is registered.
     Hijacked,
-    /// Cleanup is running; it drains what is stored meanwhile by itself.
+    /// Cleanup is running. It drains what is stored meanwhile.
     Cleaning,
     /// Cleanup is over, and what is stored now is refused.
     Closed,
 }
 
-/// How many operations in a row may go on at once: 256, which is 0 in a `u8`.
+/// How many operations in a row may succeed without waiting: 256, which is 0 in a `u8`.
 const BUDGET: u8 = 0;
 
 /// What the top of every coroutine stack holds: the id, the storage, and where the return address lies.
 #[repr(C, align(64))]
 pub(crate) struct Record {
-    /// The identity of the coroutine; 0 on a thread that has not been asked.
+    /// The identity of the coroutine or thread. 0: the thread has not got one yet.
     id: AtomicU64,
     /// Where the trampoline's return address lies (R3).
     pub(crate) return_slot: Cell<*mut usize>,
     /// The task that this coroutine is the body of; null for a raw coroutine.
     pub(crate) task: Cell<*const ()>,
-    /// A stack pointer of whoever resumed this coroutine last; 0 where nobody needs to know.
+    /// A stack pointer of the code that resumed this raw coroutine last. 0 in a task's or a thread's record.
     pub(crate) resumer: Cell<usize>,
     /// The innermost deadline that was set on this stack (see `deadline`).
     pub(crate) deadlines: Cell<*const ()>,
     /// The name, for the overflow report; the memory belongs to the task.
     name: Cell<(*const u8, usize)>,
     pub(crate) phase: Cell<Phase>,
-    /// How many operations that could have had to wait, and did not, are left before the coroutine steps aside.
-    /// In a raw coroutine's record 1, for it spends its task's (R4).
+    /// How many operations may still succeed without waiting before the coroutine steps aside.
+    /// 1 in a raw coroutine's record, because a raw coroutine spends its task's budget (R4).
     budget: Cell<u8>,
     locals: Locals,
     /// Panics of this stack that are set aside while it is suspended, or resumes a raw coroutine.
@@ -161,7 +161,7 @@ impl Record {
         self.name.set((std::ptr::null(), 0));
     }
 
-    /// Counts an operation that may go on at once for ever. False: the budget is used up, or this is the record of
+    /// Counts an operation that has not had to wait. False: the budget is used up, or this is the record of
     /// a raw coroutine.
     #[inline(always)]
     pub(crate) fn spend(&self) -> bool {
@@ -188,8 +188,8 @@ impl Record {
         }
     }
 
-    /// Gives a thread its id. A signal handler may get here in the middle of the same call, and
-    /// then the first of the two to store wins for good.
+    /// Gives a thread its id. A signal handler may interrupt this call and make it as well. Then the first of the
+    /// two ids to be stored counts.
     #[cold]
     fn first_id(&self) -> Id {
         let id = Id::next_shared();
@@ -335,8 +335,8 @@ impl<'a> Running<'a> {
 /// Panics that are set aside until this is dropped.
 #[must_use = "the panics are restored when this is dropped"]
 pub(crate) struct PanicsAside<'a> {
-    /// Where all are counted that are set aside for the same reason. On a thread's record several may be,
-    /// by code on stacks that are not ours.
+    /// The record's count for this reason. A thread's record may count for several `PanicsAside`, of code on stacks
+    /// of other libraries.
     total: &'a Cell<u32>,
     count: u32,
 }
@@ -361,8 +361,8 @@ impl Drop for PanicsAside<'_> {
     }
 }
 
-/// The stack pointer. What it tells of is the stack it lies on, so it may be read once for many
-/// uses in one function: a function's frame does not change stacks.
+/// The stack pointer. It tells which stack the caller runs on. A function's frame does not move to another stack, so
+/// one reading serves the whole function.
 #[inline(always)]
 pub(crate) fn stack_pointer() -> usize {
     let sp: usize;

@@ -1,11 +1,11 @@
-//! Regions in which nothing suspends, and the look for them before each suspension.
+//! Regions in which nothing suspends, and the check for them before each suspension.
 //!
-//! A region is noted in the record of the stack that it lies on. A task that suspends leaves its own stack
-//! and those of the raw coroutines that it is in; a raw coroutine that suspends leaves its own, and those
-//! that it has resumed. A region on any of these is in the way.
+//! The record of a stack names the innermost region on that stack. A task that suspends leaves its own stack
+//! and those of the raw coroutines that it is in. A raw coroutine that suspends leaves its own stack, and those of
+//! the raw coroutines that it has resumed. A region on a stack that would be left forbids the suspension.
 //!
 //! ```text
-//!   task's stack       no_suspend { resume }   <- in the way of the task, not of the raw coroutine
+//!   task's stack       no_suspend { resume }   <- forbids `park`, and not the yielder's `suspend`
 //!     raw coroutine      suspend, park
 //! ```
 
@@ -69,15 +69,15 @@ pub fn no_suspend<T>(f: impl FnOnce() -> T) -> T {
             record::with(|record| record.no_suspend.set(self.0));
         }
     }
-    // Relaxed: who has to see it runs on this thread.
+    // Relaxed: a coroutine that is in the region runs on this thread.
     USED.store(true, Ordering::Relaxed);
     let region = Location::caller();
     let _leave = Leave(record::with(|record| record.no_suspend.replace(Some(region))));
     f()
 }
 
-/// The region that a suspension would leave which begins on the stack of `running` and ends at that of
-/// `last`; without one, at the task's.
+/// The region, if any, on a stack that a suspension would leave: from that of `running` to that of `last`, or to the
+/// task's if there is no `last`.
 #[cold]
 fn in_the_way(running: Running<'_>, last: Option<&Record>) -> Option<&'static Location<'static>> {
     let found = running.outwards(|record| match record.no_suspend.get() {
@@ -129,7 +129,7 @@ fn refuse_in_region(running: Running<'_>, last: Option<&Record>) {
     }
 }
 
-/// As [`check_task`], where the caller can neither go on nor panic: it waits for what borrows from it.
+/// As [`check_task`], for a caller that must not panic, because it waits for code that borrows from it.
 #[inline]
 pub(crate) fn check_task_or_abort(running: Running<'_>) {
     if USED.load(Ordering::Relaxed)

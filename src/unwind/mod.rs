@@ -1,10 +1,10 @@
-//! Unwinding: whose panic it is, what interrupts a coroutine, and what user code was unwound with.
+//! Unwinding: the panics of each coroutine, interruptions, and the payloads that user code panics with.
 //!
 //! - [`panic_count`] raises and lowers std's count of panics.
 //! - [`credits`] and [`bank`] lend what lowering needs: exceptions that nobody has caught.
 //! - [`set_aside`](mod@set_aside) takes a coroutine's panics off the count while the coroutine is suspended.
 //! - [`interruption`] is the payload of a cancellation and of an elapsed timeout.
-//! - [`sink`] runs user code whose panics have nobody to go to.
+//! - [`sink`] runs user code that must not unwind its caller.
 
 mod bank;
 mod credits;

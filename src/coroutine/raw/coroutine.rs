@@ -79,9 +79,9 @@ const UNWIND_ATTEMPTS: u32 = 16;
 pub struct Coroutine<In, Yield, Ret> {
     engine: Engine<Resume<In>, Yield>,
     progress: Cell<Progress>,
-    /// In the slot, so it is good until that is given back.
+    /// In the slot, so it is valid until the slot is given back.
     record: NonNull<Record>,
-    /// Gone when it was given back.
+    /// `None` once it is given back.
     slot: Cell<Option<Slot>>,
     /// What became of the function.
     outcome: NonNull<OutcomeCell<Ret>>,
@@ -255,7 +255,7 @@ impl<In, Yield, Ret> Coroutine<In, Yield, Ret> {
         self.switch(input)
     }
 
-    /// The panics that are under way are its resumer's, and none of the coroutine's.
+    /// The panics that are under way are the resumer's, and not the coroutine's.
     #[cold]
     fn switch_from_panic(&self, input: Resume<In>) -> Option<Yield> {
         record::with(|record| {
@@ -280,7 +280,7 @@ impl<In, Yield, Ret> Coroutine<In, Yield, Ret> {
         yielded
     }
 
-    /// Gives the slot back, on which nothing is.
+    /// Gives the slot back, which has no frames.
     fn release(&self) {
         if let Some(slot) = self.slot.take() {
             stack::give(slot);
@@ -307,7 +307,7 @@ impl<In, Yield, Ret> Coroutine<In, Yield, Ret> {
                 None => {
                     match self.take_outcome() {
                         Ok(value) => catch_and_report(|| drop(value)),
-                        // It may be an interruption, which was not meant for the coroutine alone.
+                        // The payload may be an interruption that is meant for an outer frame.
                         Err(payload) => discard_payload(payload),
                     }
                     return;
@@ -329,8 +329,8 @@ impl<In, Yield, Ret> Drop for Coroutine<In, Yield, Ret> {
         match self.progress.get() {
             Progress::Fresh => self.release(),
             Progress::Suspended => self.unwind(),
-            // `process::exit` runs the destructors of its thread's locals, on the stack that it is called
-            // on, and one of them may own the coroutine. Slot and work stay with the frames that use them.
+            // `process::exit` runs the destructors of the thread's locals on the stack of its caller, and one of them
+            // may own the coroutine. Its frames go on using slot and work, so both are leaked.
             Progress::Running => return,
             Progress::Ended => {}
         }

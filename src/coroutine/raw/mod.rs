@@ -117,7 +117,7 @@ pub fn with<In, Yield, Ret, R>(
     body: impl FnOnce(&Yielder<In, Yield>, In) -> Ret,
     f: impl FnOnce(&Coroutine<In, Yield, Ret>) -> R,
 ) -> io::Result<R> {
-    // Where it is until the end, so it needs no allocation.
+    // It stays in this frame until the end, so it needs no allocation.
     let work = Work::new(body);
     // SAFETY: C6, the coroutine is dropped before the work is, whether `f` returns or panics.
     let coroutine = unsafe { Coroutine::on(stack_size, NonNull::from(&work), None) }?;

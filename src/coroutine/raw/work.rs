@@ -19,12 +19,11 @@ use crate::unwind::{Payload, clear, panicking};
 
 pub(super) type OutcomeCell<Ret> = Cell<Option<Result<Ret, Payload>>>;
 
-/// The function of a coroutine and what became of it. It lives beside the stack, not on it, so that
-/// it may be of any size.
+/// The function of a coroutine and its outcome. They do not lie on the stack, so they may be of any size.
 #[repr(C)]
 pub(super) struct Work<F, Ret> {
     outcome: OutcomeCell<Ret>,
-    /// The function is still there.
+    /// The function has not been taken.
     waits: Cell<bool>,
     function: UnsafeCell<ManuallyDrop<F>>,
 }

@@ -95,7 +95,7 @@ impl<In, Yield> Yielder<In, Yield> {
         }
     }
 
-    /// In the middle of an unwinding, which stays the coroutine's own.
+    /// Suspends in the middle of an unwinding. The panics stay the coroutine's own.
     #[cold]
     fn suspend_panics(&self, value: Yield) -> Resume<In> {
         record::with(|record| {
@@ -130,7 +130,7 @@ impl<In, Yield> Yielder<In, Yield> {
     }
 }
 
-// What it holds is where the resumer's stack was left, which no panic can leave half changed.
+// It holds the place where the resumer's stack was left. No panic can leave that half changed.
 impl<In, Yield> RefUnwindSafe for Yielder<In, Yield> {}
 
 impl<In, Yield> fmt::Debug for Yielder<In, Yield> {
