@@ -1,8 +1,8 @@
-//! Typed statics of which each coroutine has its own: `local!` and [`LocalKey`].
+//! Typed statics, of which each coroutine has its own value: `local!` and [`LocalKey`].
 //!
-//! The address of the static is the name that its value is stored under, so a declaration costs one
-//! function pointer, and its first use in a coroutine registers nothing anywhere. The value lies in
-//! the same store as those of [`set`](super::set), and ends with them.
+//! The value is stored under the address of the static. So a declaration costs one function pointer, and nothing is
+//! registered at the first use. The value lies in the same store as those of [`set`](super::set), and is dropped
+//! with them.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;

@@ -103,7 +103,7 @@ impl<'a, K: Key> Scope<'a, K> {
         Scope { record, shadow: Some(shadow), key: PhantomData }
     }
 
-    /// Restores what was stored before, and gives back what no longer is, for the caller to drop.
+    /// Restores what was stored before, and gives the removed nodes to the caller, who drops them.
     fn leave(&mut self) -> Option<Removed> {
         let shadow = self.shadow.take()?;
         if shadow.hides() {
