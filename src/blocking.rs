@@ -110,7 +110,7 @@ pub fn blocking<T: Send>(f: impl FnOnce() -> T + Send) -> T {
         return f();
     }
     fork::check();
-    suspension::check_task(record::here());
+    record::with(suspension::check_task);
     let job = StackJob::new(f);
     job.send();
     match job.outcome.into_inner().expect("the job is done") {

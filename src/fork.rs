@@ -1,10 +1,10 @@
-//! A forked process has none of its parent's workers, so it cannot run coroutines. It is told so,
-//! instead of waiting for threads that do not exist.
+//! A forked process has none of its parent's workers, so it cannot run coroutines. It gets an error,
+//! instead of a wait for threads that do not exist.
 //!
 //! - **F1** No task is spawned, suspended or ended in a forked process.
 //!
-//! To spawn or to suspend there is a panic. A coroutine that ends there has nobody to tell: what comes
-//! after it is its worker's loop, which would run the parent's queue a second time. So the process ends.
+//! A spawn or a suspension panics there. When a coroutine ends there, its worker's loop would go on, and would run
+//! the parent's queue a second time. So the process ends instead.
 
 use std::fmt;
 use std::io;
@@ -43,8 +43,8 @@ pub(crate) fn check() {
     }
 }
 
-/// Ends a forked process in which `what` has come to its end, with the status of a process that has
-/// panicked, and without anything that is run at an exit.
+/// Ends a forked process in which the coroutine `what` has ended, with the status of a process that has
+/// panicked. Nothing that is registered for an exit runs.
 #[cold]
 pub(crate) fn end(what: impl fmt::Display) -> ! {
     const STATUS: i32 = 101;

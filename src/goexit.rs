@@ -1,9 +1,9 @@
 //! The goexit hijack: how the end of a coroutine is caught, whatever that end is.
 //!
-//! The trampoline in `asm/trampoline.s` calls the coroutine's function, and the return address of that
-//! call is the whole mechanism. [`Record::hijack`] rewrites it from `goexit` to `cleanup` when the
-//! first thing is stored, [`Record::restore`] writes it back. A function that returns, panics or is
-//! cancelled leaves by the same `ret` (H4), so it runs cleanup if and only if the word says so.
+//! The trampoline in `asm/trampoline.s` calls the coroutine's function. The return address of that
+//! call says what happens at the function's end. [`Running::hijack`] rewrites it from `goexit` to `cleanup` when the
+//! first value or handler is stored, and [`Running::restore`] writes it back. A function that returns, panics or is
+//! cancelled ends with the same `ret` (H4). So cleanup runs if and only if the address names it.
 //!
 //! ```text
 //!             hijack               ret                      returns
@@ -12,24 +12,24 @@
 //!     +------ restore -----+
 //! ```
 //!
-//! A plain thread has no such word. Its part is played by a thread-local guard, registered at the
-//! first store, whose destructor runs the same cleanup when the thread ends.
+//! A plain thread has no such address. Instead the first store registers a thread-local guard, whose destructor
+//! runs the same cleanup when the thread ends.
 //!
 //! # Invariants
 //!
 //! - **H1** While a coroutine's function runs, the return slot holds `goexit` or `cleanup` and
-//!   nothing else. A rewrite checks the old value first; any other means that something wrote over
-//!   the stack, and the process stops with a message.
+//!   nothing else. A rewrite compares the old value first. If that is another, something has overwritten
+//!   the stack, and the process is aborted with a message.
 //! - **H2** The slot names `cleanup` if and only if the phase is `Hijacked`. So cleanup runs exactly
 //!   once if something is stored when the function returns, and not at all otherwise.
-//! - **H3** During cleanup the slot names `goexit` again and is left alone; cleanup itself drains
+//! - **H3** During cleanup the slot names `goexit` again and is not rewritten. Cleanup itself drains
 //!   what is stored meanwhile. Afterwards the record is closed and stores nothing.
 //! - **H4** No unwinder passes the trampoline: the function that it calls catches every panic. An
 //!   unwinder that passed would skip the `ret`, and with it cleanup.
-//! - **H5** The slot's address is computed by the trampoline and kept in the record; it is written
-//!   only by code that runs on that stack, so never while the `ret` is under way.
-//! - **H6** Both places that the slot can name lie inside the trampoline, where its CFI holds, and so
-//!   does the byte before each, which is what an unwinder looks up.
+//! - **H5** The slot's address is computed by the trampoline and kept in the record. The slot is written
+//!   only by code that runs on that stack, so not while the `ret` is executed.
+//! - **H6** Both places that the slot can name lie inside the trampoline, where its CFI is right. So does the byte
+//!   before each place, which is what an unwinder looks up.
 //! - **F2** No coroutine runs under a user shadow stack, where the CPU would kill the process at the first
 //!   rewritten `ret`: [`check_shadow_stack`] refuses to start there.
 
@@ -41,7 +41,7 @@ use std::io;
 
 use memoffset::offset_of;
 
-use crate::record::{Phase, Record};
+use crate::record::{Phase, Record, Running};
 use crate::unwind::{clear, panicking};
 
 global_asm!(
@@ -119,7 +119,7 @@ pub(crate) unsafe fn enter(
     // SAFETY: H4 and the caller's word.
     unsafe {
         coro_trampoline(record.cast(), argument, function);
-        // From here on there is no function whose end could be caught.
+        // From here on nothing would run a cleanup.
         (*record).phase.set(Phase::Closed);
         (*record).locals().close();
     }
@@ -135,17 +135,17 @@ unsafe extern "C" fn cleanup(record: *const ()) {
     }
 }
 
-impl Record {
+impl Running<'_> {
     /// Sees to it that what is stored from now on is cleaned up. To be called before storing.
     #[inline]
-    pub(crate) fn hijack(&self) {
+    pub(crate) fn hijack(self) {
         if self.phase.get() == Phase::Idle {
-            self.arm_first();
+            self.hijack_first();
         }
     }
 
     #[cold]
-    fn arm_first(&self) {
+    fn hijack_first(self) {
         if self.is_coroutine() {
             // SAFETY: H5, we run on this record's stack, in phase `Idle`.
             unsafe { self.rewrite(ExitTarget::Goexit, ExitTarget::Cleanup) };
@@ -153,21 +153,23 @@ impl Record {
         } else if EXIT_GUARD.try_with(|_| ()).is_ok() {
             self.phase.set(Phase::Hijacked);
         } else {
-            // The thread's destructors have come past the guard, or registered it and are done.
+            // The guard's destructor has begun, so it is not registered again.
             self.phase.set(Phase::Closed);
             self.locals().close();
         }
     }
 
-    /// Undoes [`hijack`](Record::hijack) once nothing is stored any more.
-    pub(crate) fn restore(&self) {
+    /// Undoes [`hijack`](Running::hijack) once nothing is stored any more.
+    pub(crate) fn restore(self) {
         if self.phase.get() == Phase::Hijacked && self.is_coroutine() {
             // SAFETY: H5, we run on this record's stack, in phase `Hijacked`.
             unsafe { self.rewrite(ExitTarget::Cleanup, ExitTarget::Goexit) };
             self.phase.set(Phase::Idle);
         }
     }
+}
 
+impl Record {
     /// Where the coroutine's function is going to return to; `None` on a plain thread and in a
     /// coroutine whose function has ended.
     pub(crate) fn exit_target(&self) -> Option<ExitTarget> {
@@ -204,8 +206,7 @@ impl Record {
     }
 }
 
-/// The return slot holds neither address: the stack was overwritten, and to return would be to
-/// jump to wherever that word points.
+/// The return slot holds neither address: the stack was overwritten, and a `ret` would jump to an unknown place.
 #[cold]
 fn corrupted(record: &Record, word: usize) -> ! {
     crate::base::report::line(format_args!(

@@ -25,7 +25,7 @@ use crate::{runtime, stack};
 /// .unwrap();
 /// ```
 pub fn exit_target() -> Option<ExitTarget> {
-    record::with(Record::exit_target)
+    record::with(|record| record.exit_target())
 }
 
 /// The stack of the running coroutine: from the guard's end to where its colour begins. `None` on

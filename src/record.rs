@@ -20,27 +20,28 @@
 //!   sp -> ~                      ~
 //! ```
 //!
-//! On any stack that is not ours (a plain thread's, a signal stack, a stack that another library
-//! made) the answer is the *thread's* record, a thread-local constant without a destructor, so it
-//! is there from the thread's first instruction to its last.
+//! On any other stack (a plain thread's, a signal stack, a stack of another library's) the answer is the
+//! *thread's* record. It is a thread-local constant without a destructor, so it exists from the thread's first
+//! instruction to its last.
 //!
 //! # Invariants
 //!
-//! - **R1** A slot's record is written before the first instruction of its coroutine and is neither
+//! - **R1** A slot's record is written before the first instruction of its coroutine, and is neither
 //!   moved nor freed before the last. So a stack pointer inside a slot proves that the record above
-//!   it is initialised and stays so for as long as the code that holds the stack pointer runs.
-//! - **R2** A record belongs to one thread: the one that its coroutine is pinned to, or that it
-//!   stands for. Only that thread touches it, so its fields are `Cell`s. The exceptions are the
-//!   id, which is atomic because profilers read it from outside ([`Record::at`]), and the overflow
-//!   report, which reads on the thread that overflowed.
+//!   it is initialised, and stays so while the code with that stack pointer runs.
+//! - **R2** A record belongs to one thread: to the one that its coroutine is pinned to, or to the one that the record
+//!   stands for. Only that thread uses it, so its fields are `Cell`s. The exceptions are the
+//!   id, which is atomic because profilers read it from outside ([`Record::id_at`]), and the overflow
+//!   report, which reads on the thread that overflowed. What is true only while the record's stack is in use
+//!   takes a [`Running`], which is lent for that long.
 //! - **R3** `return_slot` is null in a thread's record, and in a coroutine's it is the address that
 //!   the trampoline computed: the word that its `call` pushed.
-//! - **R4** Only the record of a task's own stack, or of a thread, has more left than one in its budget. So where
-//!   something is left after one was spent, on a stack of ours, there is a task.
+//! - **R4** Only the record of a task's own stack, or of a thread, has a budget of more than one. So if something is
+//!   left in a coroutine's record after one was spent, there is a task.
 
 use std::cell::Cell;
 use std::mem::{align_of, size_of};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Deref};
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -51,7 +52,7 @@ use crate::locals::Locals;
 use crate::stack::{self, Line};
 use crate::unwind;
 
-/// What the word at [`Record::return_slot`] says, and so what happens when the function returns.
+/// What the word at [`Record::return_slot`] names, and so what happens when the function returns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum Phase {
@@ -59,33 +60,33 @@ pub(crate) enum Phase {
     Idle,
     /// The word names `cleanup`. On a thread: its exit guard is registered.
     Hijacked,
-    /// Cleanup is running; it drains what is stored meanwhile by itself.
+    /// Cleanup is running. It drains what is stored meanwhile.
     Cleaning,
     /// Cleanup is over, and what is stored now is refused.
     Closed,
 }
 
-/// How many operations in a row may go on at once: 256, which is 0 in a `u8`.
+/// How many operations in a row may succeed without waiting: 256, which is 0 in a `u8`.
 const BUDGET: u8 = 0;
 
 /// What the top of every coroutine stack holds: the id, the storage, and where the return address lies.
 #[repr(C, align(64))]
 pub(crate) struct Record {
-    /// The identity of the coroutine; 0 on a thread that has not been asked.
+    /// The identity of the coroutine or thread. 0: the thread has not got one yet.
     id: AtomicU64,
     /// Where the trampoline's return address lies (R3).
     pub(crate) return_slot: Cell<*mut usize>,
     /// The task that this coroutine is the body of; null for a raw coroutine.
     pub(crate) task: Cell<*const ()>,
-    /// A stack pointer of whoever resumed this coroutine last; 0 where nobody needs to know.
+    /// A stack pointer of the code that resumed this raw coroutine last. 0 in a task's or a thread's record.
     pub(crate) resumer: Cell<usize>,
     /// The innermost deadline that was set on this stack (see `deadline`).
     pub(crate) deadlines: Cell<*const ()>,
     /// The name, for the overflow report; the memory belongs to the task.
     name: Cell<(*const u8, usize)>,
     pub(crate) phase: Cell<Phase>,
-    /// How many operations that could have had to wait, and did not, are left before the coroutine steps aside.
-    /// In a raw coroutine's record 1, for it spends its task's (R4).
+    /// How many operations may still succeed without waiting before the coroutine steps aside.
+    /// 1 in a raw coroutine's record, because a raw coroutine spends its task's budget (R4).
     budget: Cell<u8>,
     locals: Locals,
     /// Panics of this stack that are set aside while it is suspended, or resumes a raw coroutine.
@@ -160,7 +161,7 @@ impl Record {
         self.name.set((std::ptr::null(), 0));
     }
 
-    /// Counts an operation that may go on at once for ever. False: the budget is used up, or this is the record of
+    /// Counts an operation that has not had to wait. False: the budget is used up, or this is the record of
     /// a raw coroutine.
     #[inline(always)]
     pub(crate) fn spend(&self) -> bool {
@@ -187,8 +188,8 @@ impl Record {
         }
     }
 
-    /// Gives a thread its id. A signal handler may get here in the middle of the same call, and
-    /// then the first of the two to store wins for good.
+    /// Gives a thread its id. A signal handler may interrupt this call and make it as well. Then the first of the
+    /// two ids to be stored counts.
     #[cold]
     fn first_id(&self) -> Id {
         let id = Id::next_shared();
@@ -219,77 +220,10 @@ impl Record {
         matches!(self.phase.get(), Phase::Cleaning | Phase::Closed)
     }
 
-    /// The task that the running code belongs to: the coroutine's own, or, in a coroutine made by
-    /// hand, that of whoever resumed it, however many resumes away. Null where there is none.
-    #[inline]
-    pub(crate) fn enclosing_task(&self) -> *const () {
-        match self.task.get() {
-            task if task.is_null() => self.resumers_task(),
-            task => task,
-        }
-    }
-
-    #[cold]
-    fn resumers_task(&self) -> *const () {
-        let mut task = std::ptr::null();
-        let _ = self.outwards(|record| {
-            task = record.task.get();
-            ControlFlow::<()>::Continue(())
-        });
-        task
-    }
-
-    /// Runs `f` with this record, with that of whoever resumed this coroutine, and with those further out:
-    /// up to a task's, or up to the thread's. For the record of the code that asks.
-    pub(crate) fn outwards<B>(
-        &self,
-        mut f: impl FnMut(&Record) -> ControlFlow<B>,
-    ) -> ControlFlow<B> {
-        f(self)?;
-        let mut resumer = self.resumer.get();
-        while resumer != 0 {
-            let Some(record) = find(resumer) else { return with_thread(f) };
-            // SAFETY: R1, the resumer is suspended in `resume` for as long as we run.
-            let record = unsafe { &*record };
-            f(record)?;
-            resumer = record.resumer.get();
-        }
-        ControlFlow::Continue(())
-    }
-
-    /// Sets the panics aside that are under way on this record's stack, for as long as it is switched away
-    /// from. For the record of the code that asks.
-    #[cold]
-    pub(crate) fn set_panics_aside_at_switch(&self) -> PanicsAside<'_> {
-        PanicsAside::begin(&self.panics_at_switch)
-    }
-
-    /// As [`set_panics_aside_at_switch`](Record::set_panics_aside_at_switch), for as long as a timeout runs
-    /// its function.
-    #[cold]
-    pub(crate) fn set_panics_aside_at_timeout(&self) -> PanicsAside<'_> {
-        PanicsAside::begin(&self.panics_at_timeout)
-    }
-
     /// Whether this stack has set panics aside while it resumes a raw coroutine, so that an unwinding
     /// which comes from there would leave a destructor that a panic runs.
     pub(crate) fn has_panics_at_switch(&self) -> bool {
         self.panics_at_switch.get() > 0
-    }
-
-    /// Whether no panics are set aside from the stack of the code that asks, whose record this is, up to that
-    /// of `target`. So an unwinding that begins here leaves no destructor that a panic runs there.
-    pub(crate) fn is_calm_up_to(&self, target: &Record) -> bool {
-        let answer = self.outwards(|record| {
-            if record.panics_at_timeout.get() > 0 || record.panics_at_switch.get() > 0 {
-                return ControlFlow::Break(false);
-            }
-            if std::ptr::eq(record, target) {
-                return ControlFlow::Break(true);
-            }
-            ControlFlow::Continue(())
-        });
-        answer == ControlFlow::Break(true)
     }
 
     /// The id in the record of the slot that `address` lies in, for profilers: any thread, any
@@ -304,11 +238,105 @@ impl Record {
     }
 }
 
+/// The record of a stack that is in use: the running code's, or that of a coroutine or thread which waits for the
+/// running code.
+///
+/// It is lent by [`with`] and is not `Send`, so it is gone when that code is. This is what a plain reference does not
+/// promise: the record of a suspended coroutine names a resumer that may have ended meanwhile.
+#[derive(Clone, Copy)]
+pub(crate) struct Running<'a>(&'a Record);
+
+impl Deref for Running<'_> {
+    type Target = Record;
+
+    #[inline(always)]
+    fn deref(&self) -> &Record {
+        self.0
+    }
+}
+
+impl<'a> Running<'a> {
+    /// # Safety
+    ///
+    /// The record is that of a stack that is in use for `'a`.
+    #[inline(always)]
+    #[cfg(test)]
+    pub(crate) unsafe fn assume(record: &'a Record) -> Running<'a> {
+        Running(record)
+    }
+
+    /// The task that the code on this stack belongs to: the coroutine's own, or, in a raw coroutine, that of
+    /// its resumer, or of the resumer's resumer, and so on. Null if there is none.
+    #[inline]
+    pub(crate) fn enclosing_task(self) -> *const () {
+        match self.task.get() {
+            task if task.is_null() => self.resumers_task(),
+            task => task,
+        }
+    }
+
+    #[cold]
+    fn resumers_task(self) -> *const () {
+        let mut task = std::ptr::null();
+        let _ = self.outwards(|record| {
+            task = record.task.get();
+            ControlFlow::<()>::Continue(())
+        });
+        task
+    }
+
+    /// Runs `f` with this record, with its resumer's, and with those further out: up to a task's, or up to
+    /// the thread's.
+    pub(crate) fn outwards<B>(
+        self,
+        mut f: impl FnMut(Running<'_>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        f(self)?;
+        let mut resumer = self.resumer.get();
+        while resumer != 0 {
+            let Some(record) = find(resumer) else { return with_thread(f) };
+            // SAFETY: R1, the resumer is suspended in `resume` for as long as this stack is in use.
+            let record = Running(unsafe { &*record });
+            f(record)?;
+            resumer = record.resumer.get();
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Sets the panics aside that are under way on this stack, for as long as it is switched away from.
+    #[cold]
+    pub(crate) fn set_panics_aside_at_switch(self) -> PanicsAside<'a> {
+        PanicsAside::begin(&self.0.panics_at_switch)
+    }
+
+    /// As [`set_panics_aside_at_switch`](Running::set_panics_aside_at_switch), for as long as a timeout runs
+    /// its function.
+    #[cold]
+    pub(crate) fn set_panics_aside_at_timeout(self) -> PanicsAside<'a> {
+        PanicsAside::begin(&self.0.panics_at_timeout)
+    }
+
+    /// Whether no panics are set aside from this stack up to that of `target`. So an unwinding that begins here
+    /// and ends there leaves no destructor that a panic runs.
+    pub(crate) fn is_calm_up_to(self, target: &Record) -> bool {
+        let answer = self.outwards(|record| {
+            if record.panics_at_timeout.get() > 0 || record.panics_at_switch.get() > 0 {
+                return ControlFlow::Break(false);
+            }
+            if std::ptr::eq(&*record, target) {
+                return ControlFlow::Break(true);
+            }
+            ControlFlow::Continue(())
+        });
+        answer == ControlFlow::Break(true)
+    }
+}
+
 /// Panics that are set aside until this is dropped.
 #[must_use = "the panics are restored when this is dropped"]
 pub(crate) struct PanicsAside<'a> {
-    /// Where all are counted that are set aside for the same reason. On a thread's record several may be,
-    /// by code on stacks that are not ours.
+    /// The record's count for this reason. A thread's record may count for several `PanicsAside`, of code on stacks
+    /// of other libraries.
     total: &'a Cell<u32>,
     count: u32,
 }
@@ -333,8 +361,8 @@ impl Drop for PanicsAside<'_> {
     }
 }
 
-/// The stack pointer. What it tells of is the stack it lies on, so it may be read once for many
-/// uses in one function: a function's frame does not change stacks.
+/// The stack pointer. It tells which stack the caller runs on. A function's frame does not move to another stack, so
+/// one reading serves the whole function.
 #[inline(always)]
 pub(crate) fn stack_pointer() -> usize {
     let sp: usize;
@@ -351,15 +379,14 @@ fn find(address: usize) -> Option<*const Record> {
     stack::ceiling_of(address).map(|ceiling| record_below(ceiling.get()))
 }
 
-/// The record of the coroutine on whose stack `address` lies. For use by the code that asks, and not
-/// beyond.
+/// The record of the coroutine on whose stack `address` lies.
 ///
 /// # Safety
 ///
-/// If it is a coroutine's stack, that coroutine is running or waits for a coroutine that is.
-pub(crate) unsafe fn at<'a>(address: usize) -> Option<&'a Record> {
+/// If it is a coroutine's stack, that stack is in use for `'a`: its coroutine runs, or waits for one that does.
+pub(crate) unsafe fn at<'a>(address: usize) -> Option<Running<'a>> {
     // SAFETY: R1, the caller's word.
-    find(address).map(|record| unsafe { &*record })
+    find(address).map(|record| Running(unsafe { &*record }))
 }
 
 /// The place of the record of the slot whose ceiling is known.
@@ -370,40 +397,57 @@ pub(crate) fn record_below(ceiling: usize) -> *const Record {
 
 /// Runs `f` with the record of the running coroutine, or of the thread where there is none.
 #[inline(always)]
-pub(crate) fn with<R>(f: impl FnOnce(&Record) -> R) -> R {
+pub(crate) fn with<R>(f: impl FnOnce(Running<'_>) -> R) -> R {
     match find(stack_pointer()) {
         // SAFETY: R1, we run on this slot's stack.
-        Some(record) => f(unsafe { &*record }),
-        None => THREAD.with(f),
+        Some(record) => f(Running(unsafe { &*record })),
+        None => with_thread(f),
     }
 }
 
-/// The record of the running coroutine, or of the thread where there is none. As
-/// [`of_running`], for use by the code that asks, and not beyond.
+/// As [`with`], for a function that would have copies of a large value in its frames if it used a closure.
+///
+/// # Safety
+///
+/// The record is used on this stack only, or on one that this one waits for, and not after the coroutine's end.
 #[inline(always)]
-pub(crate) fn here<'a>() -> &'a Record {
-    of_running().unwrap_or_else(|| {
-        // SAFETY: R2, the record of a thread has no destructor and stays while the thread runs.
-        with_thread(|record| unsafe { &*std::ptr::from_ref(record) })
-    })
+pub(crate) unsafe fn here<'a>() -> Running<'a> {
+    let record = find(stack_pointer()).unwrap_or_else(|| THREAD.with(std::ptr::from_ref));
+    // SAFETY: R1, we run on this slot's stack; R2, or the record is this thread's, which has no destructor.
+    Running(unsafe { &*record })
 }
 
 /// Runs `f` with the record of the thread, whatever stack we run on.
-pub(crate) fn with_thread<R>(f: impl FnOnce(&Record) -> R) -> R {
-    THREAD.with(f)
+#[inline(always)]
+pub(crate) fn with_thread<R>(f: impl FnOnce(Running<'_>) -> R) -> R {
+    THREAD.with(|record| f(Running(record)))
 }
 
-/// The record of the running coroutine; `None` on any other stack. For use by the code that asks,
-/// and not beyond.
+/// Runs `f` with the record of the running coroutine; `None` on any other stack.
 #[inline(always)]
-pub(crate) fn of_running<'a>() -> Option<&'a Record> {
-    // SAFETY: R1, we run on this slot's stack.
-    find(stack_pointer()).map(|record| unsafe { &*record })
+pub(crate) fn with_coroutine<R>(f: impl FnOnce(Running<'_>) -> R) -> Option<R> {
+    // SAFETY: R1, `f` runs on this slot's stack.
+    find(stack_pointer()).map(|record| f(Running(unsafe { &*record })))
+}
+
+/// The record of the running coroutine; `None` on any other stack.
+///
+/// # Safety
+///
+/// The record is used on this stack only, or on one that this one waits for, and not after the coroutine's end.
+#[inline(always)]
+pub(crate) unsafe fn of_running<'a>() -> Option<Running<'a>> {
+    // SAFETY: R1, we run on this slot's stack, and the caller keeps the record no longer than that.
+    find(stack_pointer()).map(|record| Running(unsafe { &*record }))
 }
 
 /// Writes "coroutine 42 'name'" for the overflow report. Runs in a signal handler, on the thread
 /// whose coroutine overflowed.
-pub(crate) fn describe(ceiling: usize, line: &mut Line) {
+///
+/// # Safety
+///
+/// `ceiling` is that of a slot that was handed out, and the calling thread has hit the slot's guard.
+pub(crate) unsafe fn describe(ceiling: usize, line: &mut Line) {
     // SAFETY: R1, a guard is hit by a coroutine that runs, or by a stray write; the slot was
     // handed out, so at worst the record is that of its last coroutine, or zero.
     let record = unsafe { &*record_below(ceiling) };

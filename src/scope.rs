@@ -120,7 +120,7 @@ fn within<'env, T>(
     runtime: Option<&Shared>,
     f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
 ) -> T {
-    suspension::check_task(record::here());
+    record::with(suspension::check_task);
     let scope = Scope {
         children: Children::new(),
         runtime,

@@ -1,11 +1,11 @@
-//! Regions in which nothing suspends, and the look for them before each suspension.
+//! Regions in which nothing suspends, and the check for them before each suspension.
 //!
-//! A region is noted in the record of the stack that it lies on. A task that suspends leaves its own stack
-//! and those of the raw coroutines that it is in; a raw coroutine that suspends leaves its own, and those
-//! that it has resumed. A region on any of these is in the way.
+//! The record of a stack names the innermost region on that stack. A task that suspends leaves its own stack
+//! and those of the raw coroutines that it is in. A raw coroutine that suspends leaves its own stack, and those of
+//! the raw coroutines that it has resumed. A region on a stack that would be left forbids the suspension.
 //!
 //! ```text
-//!   task's stack       no_suspend { resume }   <- in the way of the task, not of the raw coroutine
+//!   task's stack       no_suspend { resume }   <- forbids `park`, and not the yielder's `suspend`
 //!     raw coroutine      suspend, park
 //! ```
 
@@ -16,7 +16,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::report;
-use crate::record::{self, Record};
+use crate::record::{self, Record, Running};
 
 /// Whether the program has ever used such a region. Until then a suspension costs one load more.
 static USED: AtomicBool = AtomicBool::new(false);
@@ -69,22 +69,22 @@ pub fn no_suspend<T>(f: impl FnOnce() -> T) -> T {
             record::with(|record| record.no_suspend.set(self.0));
         }
     }
-    // Relaxed: who has to see it runs on this thread.
+    // Relaxed: a coroutine that is in the region runs on this thread.
     USED.store(true, Ordering::Relaxed);
     let region = Location::caller();
     let _leave = Leave(record::with(|record| record.no_suspend.replace(Some(region))));
     f()
 }
 
-/// The region that a suspension would leave which begins on the stack of `running` and ends at that of
-/// `last`; without one, at the task's.
+/// The region, if any, on a stack that a suspension would leave: from that of `running` to that of `last`, or to the
+/// task's if there is no `last`.
 #[cold]
-fn in_the_way(running: &Record, last: Option<&Record>) -> Option<&'static Location<'static>> {
+fn in_the_way(running: Running<'_>, last: Option<&Record>) -> Option<&'static Location<'static>> {
     let found = running.outwards(|record| match record.no_suspend.get() {
         // A plain thread is not suspended.
         _ if !record.is_coroutine() => ControlFlow::Break(None),
         Some(region) => ControlFlow::Break(Some(region)),
-        None if last.is_some_and(|last| ptr::eq(record, last)) => ControlFlow::Break(None),
+        None if last.is_some_and(|last| ptr::eq(&*record, last)) => ControlFlow::Break(None),
         None => ControlFlow::Continue(()),
     });
     match found {
@@ -94,7 +94,7 @@ fn in_the_way(running: &Record, last: Option<&Record>) -> Option<&'static Locati
 }
 
 /// Whether a suspension of the task that the code on the stack of `running` belongs to would panic.
-pub(crate) fn is_refused(running: &Record) -> bool {
+pub(crate) fn is_refused(running: Running<'_>) -> bool {
     USED.load(Ordering::Relaxed) && in_the_way(running, None).is_some()
 }
 
@@ -104,35 +104,34 @@ pub(crate) fn is_refused(running: &Record) -> bool {
 ///
 /// In a [`no_suspend`].
 #[inline(always)]
-pub(crate) fn check_task(running: &Record) {
+pub(crate) fn check_task(running: Running<'_>) {
     if USED.load(Ordering::Relaxed) {
         refuse_in_region(running, None);
     }
 }
 
-/// To be called before the raw coroutine is suspended whose record is `own`, by code on the stack of `running`.
+/// To be called before the raw coroutine is suspended whose record is `own`.
 ///
 /// # Panics
 ///
 /// In a [`no_suspend`].
 #[inline(always)]
-pub(crate) fn check_raw<'a>(records: impl FnOnce() -> (&'a Record, &'a Record)) {
+pub(crate) fn check_raw<'a>(own: impl FnOnce() -> Running<'a>) {
     if USED.load(Ordering::Relaxed) {
-        let (running, own) = records();
-        refuse_in_region(running, Some(own));
+        record::with(|running| refuse_in_region(running, Some(&own())));
     }
 }
 
 #[cold]
-fn refuse_in_region(running: &Record, last: Option<&Record>) {
+fn refuse_in_region(running: Running<'_>, last: Option<&Record>) {
     if let Some(region) = in_the_way(running, last) {
         panic!("a coroutine would be suspended in the `no_suspend` at {region}");
     }
 }
 
-/// As [`check_task`], where the caller can neither go on nor panic: it waits for what borrows from it.
+/// As [`check_task`], for a caller that must not panic, because it waits for code that borrows from it.
 #[inline]
-pub(crate) fn check_task_or_abort(running: &Record) {
+pub(crate) fn check_task_or_abort(running: Running<'_>) {
     if USED.load(Ordering::Relaxed)
         && let Some(region) = in_the_way(running, None)
     {

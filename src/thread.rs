@@ -1,9 +1,9 @@
 //! Starting a thread of the library's own.
 //!
-//! std hands the capture of a test's output on from each thread to those that it starts. A worker would so send
-//! what all coroutines print, and the messages of their panics, to the test that happened to come first, which shows
-//! them only if it fails. So the library's threads are started from one that std has not started, and that has
-//! nothing to hand on.
+//! When a test runs, std captures what its thread prints, and a thread inherits this capture from the thread that
+//! starts it. A worker that was started by the first test would send it the output and the panics of all
+//! coroutines. So the library's threads are started from a thread that std has not started, and that has no
+//! capture.
 
 use std::ffi::c_void;
 use std::io;
@@ -25,7 +25,7 @@ pub(crate) fn spawn(name: &str, f: impl FnOnce() + Send + 'static) -> io::Result
             f.expect("it is started once")();
         })
     };
-    // Where there is one thread to be had and no more, it is not for this.
+    // If the system grants one more thread only, it is the one that runs `f`.
     call_elsewhere(&start).and_then(Result::ok).map_or_else(start, Ok)
 }
 

@@ -208,14 +208,20 @@ impl From<Elapsed> for io::Error {
 /// ```
 pub fn timeout<T>(duration: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
     let Some(time) = Instant::now().checked_add(duration) else { return Ok(f()) };
-    let aside = panicking().then(|| record::here().set_panics_aside_at_timeout());
-    // To unwind further out would be to leave a destructor that one of those panics runs.
-    let is_barrier = aside.as_ref().is_some_and(|aside| aside.any());
-    let deadline = Deadline::new(time, is_barrier);
-    let outcome = catch_unwind(AssertUnwindSafe(|| deadline.run(f)));
-    drop(aside);
+    let within = |is_barrier| {
+        let deadline = Deadline::new(time, is_barrier);
+        (deadline.id, catch_unwind(AssertUnwindSafe(|| deadline.run(f))))
+    };
+    let (id, outcome) = match panicking() {
+        false => within(false),
+        true => record::with(|record| {
+            let aside = record.set_panics_aside_at_timeout();
+            // To unwind further out would be to leave a destructor that one of those panics runs.
+            within(aside.any())
+        }),
+    };
     outcome.map_err(|payload| match payload.downcast_ref::<Interruption>() {
-        Some(interruption) if interruption.target == deadline.id => Elapsed,
+        Some(interruption) if interruption.target == id => Elapsed,
         _ => resume_unwind(payload),
     })
 }

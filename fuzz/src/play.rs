@@ -157,24 +157,24 @@ impl<'a> Player<'a> {
         });
     }
 
-    /// All that is inheritable is calm, and so is what a bequest replaces, namely its original. So nothing
-    /// goes on with the program between two bequests, and the model may install all at once.
+    /// All that is inheritable is calm, and so is what an inherited value replaces, namely its original. So nothing
+    /// goes on with the program between two inherited values, and the model may install all at once.
     #[inline(never)]
     fn inherit(&self, steps: u8) {
-        let heirlooms = world::with_store(|store| store.heirlooms()).expect("exact");
+        let inheritables = world::with_store(|store| store.inheritables()).expect("exact");
         world::take_clones();
-        let heir = tls::inherit(move || Player::new(&host().suspend).few(steps));
+        let inheriting = tls::inherit(move || Player::new(&host().suspend).few(steps));
         let clones = world::take_clones();
-        assert_eq!(clones.len(), heirlooms.len(), "inherit clones each inheritable value once");
+        assert_eq!(clones.len(), inheritables.len(), "inherit clones each inheritable value once");
         world::with_store_and_held(|store, is_held| {
-            for (clone, item) in clones.iter().zip(&heirlooms) {
+            for (clone, item) in clones.iter().zip(&inheritables) {
                 let replaced = store.set(item.key, *clone, false, true);
                 if let Some(old) = replaced.filter(|old| !is_held(*old)) {
                     store.announce(old);
                 }
             }
         });
-        attempt(heir);
+        attempt(inheriting);
     }
 
     #[inline(never)]
@@ -196,7 +196,7 @@ impl<'a> Player<'a> {
         if let (Some(outcome), Some(denied)) = (outcome, denied) {
             assert_eq!(outcome.is_err(), denied, "a first use is refused after the last round");
         }
-        world::with_store(|store| store.rearm());
+        world::with_store(|store| store.hijack_again());
     }
 
     /// A step with keys that call back. Nothing is promised of what is found, so nothing is compared.
@@ -238,9 +238,9 @@ impl<'a> Player<'a> {
                 });
             }
             Op::Inherit(steps) => {
-                let heir =
+                let inheriting =
                     attempt(|| tls::inherit(move || Player::new(&host().suspend).few(steps)));
-                heir.and_then(attempt);
+                inheriting.and_then(attempt);
             }
             Op::Audit => {
                 for name in Key::all().take(16) {
@@ -391,7 +391,7 @@ fn set(key: Key, mood: Mood, other: bool) {
     let value = Value::new(mood);
     store(key, value.0, other, false);
     attempt(|| with_key(key, Set(value, other)));
-    world::with_store(|store| store.rearm());
+    world::with_store(|store| store.hijack_again());
 }
 
 #[inline(never)]
@@ -399,7 +399,7 @@ fn set_inheritable(key: Key) {
     let value = Value::new(Mood::Calm);
     store(key, value.0, false, true);
     attempt(|| with_key(key, SetInheritable(value)));
-    world::with_store(|store| store.rearm());
+    world::with_store(|store| store.hijack_again());
 }
 
 /// Tells the model of a store.
@@ -469,7 +469,7 @@ fn at_exit(mood: Mood, explosive: bool) {
     let (handler, number) = Handler::new(mood);
     world::with_store(|store| store.at_exit(number));
     attempt(|| tls::at_exit(move || handler.run(explosive)));
-    world::with_store(|store| store.rearm());
+    world::with_store(|store| store.hijack_again());
 }
 
 #[inline(never)]

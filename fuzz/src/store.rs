@@ -74,7 +74,7 @@ pub struct Store {
     /// Oldest first; each with its round.
     handlers: Vec<(u32, u8)>,
     /// Whether something was stored since the beginning or the last `unload`.
-    armed: bool,
+    hijacked: bool,
     phase: Phase,
     round: u8,
     announced: Vec<u32>,
@@ -90,7 +90,7 @@ impl Default for Store {
         Store {
             items: Vec::new(),
             handlers: Vec::new(),
-            armed: false,
+            hijacked: false,
             phase: Phase::Running,
             round: 0,
             announced: Vec::new(),
@@ -102,8 +102,8 @@ impl Default for Store {
 
 impl Store {
     /// Whether the return address should name `cleanup`; `None` when the function is over.
-    pub fn armed(&self) -> Option<bool> {
-        (self.phase == Phase::Running).then_some(self.armed)
+    pub fn hijacked(&self) -> Option<bool> {
+        (self.phase == Phase::Running).then_some(self.hijacked)
     }
 
     /// How far the owner has come.
@@ -122,21 +122,21 @@ impl Store {
     }
 
     /// What `inherit` is about to clone, oldest first.
-    pub fn heirlooms(&self) -> Vec<Item> {
+    pub fn inheritables(&self) -> Vec<Item> {
         self.items.iter().filter(|item| item.inheritable && !item.hidden).copied().collect()
     }
 
     /// Something is about to be stored.
-    pub fn arm(&mut self) {
+    pub fn hijack(&mut self) {
         if self.phase == Phase::Running {
-            self.armed = true;
+            self.hijacked = true;
         }
     }
 
     /// Something was stored, unless user code has removed it since.
-    pub fn rearm(&mut self) {
+    pub fn hijack_again(&mut self) {
         if !(self.items.is_empty() && self.handlers.is_empty()) {
-            self.arm();
+            self.hijack();
         }
     }
 
@@ -151,7 +151,7 @@ impl Store {
 
     /// Stores a value as the newest; gives what it replaced, which is no longer stored.
     pub fn set(&mut self, key: Key, number: u32, other: bool, inheritable: bool) -> Option<u32> {
-        self.arm();
+        self.hijack();
         if self.refuses() {
             self.announce(number);
             return None;
@@ -172,7 +172,7 @@ impl Store {
 
     /// Registers a handler as the newest.
     pub fn at_exit(&mut self, number: u32) {
-        self.arm();
+        self.hijack();
         if self.refuses() {
             return self.announce(number);
         }
@@ -181,7 +181,7 @@ impl Store {
 
     /// Begins a scope.
     pub fn enter(&mut self, key: Key, number: u32) -> Hidden {
-        self.arm();
+        self.hijack();
         if self.refuses() {
             self.announce(number);
             return Hidden { key, number: None, refused: true };
@@ -213,7 +213,7 @@ impl Store {
             self.remove(now);
         }
         if let Some(old) = hidden.number {
-            self.arm();
+            self.hijack();
             let old = self.items.iter_mut().find(|item| item.number == old);
             old.expect("what a scope hides stays in the store").hidden = false;
         }
@@ -260,7 +260,7 @@ impl Store {
         self.end_reset(is_held);
         // During cleanup nothing is restored: cleanup drains what is stored meanwhile by itself.
         if self.phase == Phase::Running && self.items.is_empty() && self.handlers.is_empty() {
-            self.armed = false;
+            self.hijacked = false;
         }
     }
 
@@ -298,7 +298,7 @@ impl Store {
     /// A handler runs: it must be the newest, in cleanup.
     pub fn handler_runs(&mut self, number: u32) {
         assert_eq!(self.phase, Phase::Cleaning, "handler {number} runs");
-        assert!(self.armed, "handler {number} runs where nothing is hijacked");
+        assert!(self.hijacked, "handler {number} runs where nothing is hijacked");
         let (newest, round) = self.handlers.pop().expect("a handler runs once");
         assert_eq!(newest, number, "handlers run newest first");
         self.round = round + 1;
@@ -325,7 +325,7 @@ impl Store {
             return self.target_goes(number, is_held);
         }
         assert_eq!(self.phase, Phase::Cleaning, "value {number} is dropped");
-        assert!(self.armed, "value {number} is dropped where nothing is hijacked");
+        assert!(self.hijacked, "value {number} is dropped where nothing is hijacked");
         assert!(self.handlers.is_empty(), "value {number} is dropped before the handlers have run");
         loop {
             let newest = self.items.pop().expect("a stored value is dropped once");

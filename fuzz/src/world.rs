@@ -371,7 +371,7 @@ pub fn check() {
     let owner = &world.owners[world.here(record)];
     assert_eq!(owner.id, Some(id), "an id changes with unload alone");
     if world.exact && record != 0 {
-        let expected = match (owner.store.phase(), owner.store.armed()) {
+        let expected = match (owner.store.phase(), owner.store.hijacked()) {
             (Phase::Closed, _) => None,
             (_, Some(true)) => Some(ExitTarget::Cleanup),
             _ => Some(ExitTarget::Goexit),

@@ -22,8 +22,8 @@ pub(crate) struct Bounds {
     limit: StackPointer,
 }
 
-// SAFETY: C1, memory between the two is readable and writable, has a guard below it, and is used
-// by one engine at a time; a record's address is a multiple of 64.
+// SAFETY: C1, S3, the memory between the two is readable and writable, has a guard below it, and is used
+// by one engine at a time. A record's address is a multiple of 64.
 unsafe impl Stack for Bounds {
     #[inline]
     fn base(&self) -> StackPointer {
@@ -36,7 +36,7 @@ unsafe impl Stack for Bounds {
     }
 }
 
-/// What a coroutine suspends itself with: sends an `Out`, gets the next `In`.
+/// The coroutine's side of a switch: it sends an `Out`, and gets the next `In`.
 pub(crate) type Switch<In, Out> = corosensei::Yielder<In, Out>;
 
 /// What the record of a new coroutine says.
@@ -49,9 +49,10 @@ pub(crate) struct Identity<'a> {
 
 /// A coroutine that is bound to a slot.
 ///
-/// It is resumed through a shared reference, because its own code may look at what it is a part of.
+/// It is resumed through a shared reference, because the code that runs on it may hold one too.
 pub(crate) struct Engine<In, Out> {
-    /// Not dropped: corosensei would try to unwind it, and its own closure holds nothing but pointers.
+    /// Not dropped: corosensei would unwind the coroutine. Nothing is leaked, because the closure in it holds
+    /// pointers only.
     inner: UnsafeCell<ManuallyDrop<corosensei::Coroutine<In, Out, (), Bounds>>>,
 }
 
@@ -61,7 +62,7 @@ impl<In, Out> Engine<In, Out> {
     ///
     /// # Safety
     ///
-    /// C1 is in the caller's hands from here on. `body` holds nothing but a few pointers, does not
+    /// From here on the caller keeps C1. `body` holds a few pointers and nothing else, does not
     /// unwind, and what it points to outlives the engine.
     #[inline]
     pub(crate) unsafe fn new<F>(
@@ -101,8 +102,8 @@ impl<In, Out> Engine<In, Out> {
     /// # Safety
     ///
     /// C2: the coroutine is neither running nor at its end.
-    // Always inlined: a CPU predicts where a `ret` goes by the calls that it has seen, and after a switch those
-    // were another stack's.
+    // Always inlined: a CPU predicts the target of a `ret` by the calls that it has seen. After a switch, these are
+    // the calls of another stack.
     #[inline(always)]
     pub(crate) unsafe fn resume(&self, input: In) -> Option<Out> {
         // SAFETY: C2, nobody else resumes it meanwhile, and nobody looks at it but to resume it.

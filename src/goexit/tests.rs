@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::coro_trampoline;
 use crate::base::id::Id;
 use crate::coroutine::raw::{self, State};
-use crate::record::{self, Phase, Record};
+use crate::record::{self, Phase, Record, Running};
 use crate::{inspect, tls};
 
 /// Calls `function` with the record through the trampoline, with a number in each register that is
@@ -71,8 +71,8 @@ fn the_trampoline_keeps_callee_saved_registers_at_both_ends() {
     unsafe extern "C" fn stores_nothing(_: *mut ()) {}
 
     unsafe extern "C" fn stores(record: *mut ()) {
-        // SAFETY: the record that the test passes.
-        let record = unsafe { &*record.cast::<Record>() };
+        // SAFETY: the record that the test passes, and that stands for this stack.
+        let record = unsafe { Running::assume(&*record.cast::<Record>()) };
         record.hijack();
         record.locals().at_exit(|| {
             CLEANED.fetch_add(1, Ordering::Relaxed);
@@ -98,9 +98,8 @@ const RUBBISH: usize = 0xbad;
 
 /// Overwrites the return address of the running coroutine's function.
 fn overwrite() {
-    let record = record::of_running().expect("in a coroutine");
     // SAFETY: it breaks H1, which is what the process is to find out before it returns there.
-    unsafe { record.return_slot.get().write_volatile(RUBBISH) };
+    record::with(|record| unsafe { record.return_slot.get().write_volatile(RUBBISH) });
 }
 
 /// Whoever rewrites the return address, or reads it, looks first, and ends the process rather than

@@ -10,7 +10,7 @@
 //!              registered last          registered first
 //! ```
 //!
-//! The invariant is **L7** of the parent module: a handler is owned by one [`HandlerSlot`], by one chain,
+//! The invariant is L7 of the parent module: a handler is owned by one [`HandlerSlot`], by one chain,
 //! or by one [`AtExit`], and is consumed once.
 
 use std::cell::Cell;
@@ -48,7 +48,7 @@ impl<F: FnOnce()> HandlerBlock<F> {
             Fate::Run => {
                 // SAFETY: L7, the block is ours, and the closure is there.
                 let closure = unsafe { (&raw const (*block).closure).read() };
-                // The block is freed before the closure runs: it may run for as long as it likes.
+                // The block is freed before the closure runs, because the closure may run for long.
                 // SAFETY: L7, the box that `HandlerSlot::filled` leaked; what is left in it needs no drop.
                 drop(unsafe { Box::from_raw(block.cast::<MaybeUninit<HandlerBlock<F>>>()) });
                 closure();
@@ -59,7 +59,7 @@ impl<F: FnOnce()> HandlerBlock<F> {
     }
 }
 
-/// A new block, whose closure is to be written. Dropped, it is freed.
+/// A new block, whose closure is to be written. If it is dropped, the block is freed.
 pub(crate) struct HandlerSlot<F>(Box<MaybeUninit<HandlerBlock<F>>>);
 
 impl<F: FnOnce() + 'static> HandlerSlot<F> {
@@ -127,7 +127,7 @@ impl Chain {
     }
 }
 
-/// A handler that is in no chain yet, or has left it. Dropped, it is not run.
+/// A handler that is not in the chain: not yet, or no longer. If it is dropped, it is not run.
 pub(crate) struct AtExit(NonNull<Handler>);
 
 impl AtExit {

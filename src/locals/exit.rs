@@ -1,11 +1,11 @@
-//! How locals end: cleanup, reset, unload, and what happens to those who come too late.
+//! How locals end: cleanup, reset, unload, and what becomes of values and handlers that are stored too late.
 //!
 //! # Rounds
 //!
-//! Cleanup runs handlers and drops values until nothing is left, and both may store more. Each
-//! thing remembers its round: 0 if it was stored before cleanup, and one more than the thing that
-//! was run or dropped when it was stored. Only a chain of things that store each other, with no end
-//! in sight, reaches round [`ROUNDS`]; what it stores then is refused.
+//! Cleanup runs handlers and drops values until nothing is left, and both may store more. Each value and each
+//! handler has a round. The round is 0 if it was stored before cleanup. If it was stored by a handler or a `Drop`
+//! in cleanup, the round is one more than that of the handler or value. Only a chain of them, each storing the
+//! next, gets beyond round [`ROUNDS`], where storing is refused.
 //!
 //! ```text
 //!   round 0   what the coroutine stored
@@ -14,16 +14,15 @@
 //!         round 16: what it stores is refused
 //! ```
 //!
-//! The newest handler always goes first, and a value only when there is no handler. So a handler
-//! finds all data in place, a handler that registers another is followed by it, and so is a value
-//! whose `Drop` registers one.
+//! The newest handler always runs first, and a value is dropped only when no handler is left. So a handler
+//! finds all data in place, and a handler that is registered in cleanup runs next.
 //!
 //! # Refusal
 //!
 //! After cleanup, the locals are closed: nothing is there and nothing can be stored. `set` drops its
-//! value at once, `at_exit` runs its handler at once. Neither panics of itself. If a refused value's
-//! `Drop` stores another, which is refused, and so on, the [`NESTED`]th is still dropped and the
-//! next is forgotten: a leak, where the alternative is a stack overflow.
+//! value at once, `at_exit` runs its handler at once. Neither panics of itself. The `Drop` of a refused value may
+//! store another, which is refused too, and so on. Beyond [`NESTED`] levels a value is leaked, because to drop it
+//! could overflow the stack.
 
 use std::mem;
 
@@ -100,7 +99,7 @@ impl Locals {
             sink.run(|| drop(handler));
         }
         self.reset_with(&mut sink);
-        // Nobody will clean up after us if nothing is left.
+        // If nothing is left, no cleanup will follow.
         self.table.release();
     }
 
@@ -134,7 +133,7 @@ impl Locals {
 struct Depth<'a>(&'a Locals);
 
 impl<'a> Depth<'a> {
-    /// One level deeper, unless that would be level `limit + 2`: nested in more than `limit`.
+    /// One level deeper, unless more than `limit` operations are under way.
     fn below(locals: &'a Locals, limit: u8) -> Option<Self> {
         let depth = locals.refused.get();
         (depth <= limit).then(|| {

@@ -1,18 +1,19 @@
-//! What a coroutine leaves to those that it starts: clones of its inheritable values.
+//! Inherited values: clones of a coroutine's inheritable values, for the coroutines that it starts.
 //!
-//! Inheritance is a copy at a moment, not a link: [`Locals::snapshot`] clones, and what becomes of
-//! the originals afterwards does not show in the copies. The copies are `Send`, and wait in the
-//! closure of the coroutine to be until it runs and installs them.
+//! [`Locals::snapshot`] clones the values as they are at that moment. Later changes of the originals do not
+//! change the clones. The clones are `Send`. They lie in the closure of the new coroutine, which stores them
+//! when it runs.
 //!
-//! Whether a value is inheritable is written in its vtable, so a plain `set` of the same key, which
-//! brings another vtable, makes it private again.
+//! A value's vtable says whether the value is inheritable. A plain `set` of the same key brings another vtable,
+//! so it makes the value private again.
 
 use std::hash::Hash;
 use std::marker::PhantomData;
 
 use super::Locals;
 use super::name::Keyed;
-use super::node::{Kind, Node, Ref};
+use super::node::{Extra, Kind, Node, NodeVTable};
+use super::owner::Ref;
 
 /// A cloned pair of key and value on its way to another coroutine.
 pub(crate) trait InheritedValue: Send {
@@ -35,14 +36,24 @@ where
     }
 }
 
+/// What a vtable holds for a value that is inheritable: clones the name and the value of a node.
+struct Inherit(fn(&Ref) -> Box<dyn InheritedValue>);
+
+/// How a value is inherited, if it is.
+fn inherit_of(vtable: &NodeVTable) -> Option<&Inherit> {
+    vtable.extra?.downcast_ref()
+}
+
 impl<K, V> Kind<Keyed<K>, V>
 where
     K: Hash + Eq + Clone + Send + 'static,
     V: Clone + Send + 'static,
 {
     /// Snapshots hold a clone of it.
-    pub(crate) const INHERITABLE: Self =
-        Kind { vtable: &Node::<Keyed<K>, V>::vtable(Some(inherit::<K, V>)), types: PhantomData };
+    pub(crate) const INHERITABLE: Self = {
+        let extra: &Extra = &Inherit(inherit::<K, V>);
+        Kind { vtable: &Node::<Keyed<K>, V>::vtable(Some(extra)), types: PhantomData }
+    };
 }
 
 /// Clones name and value. User code runs, while `node` keeps both in place.
@@ -60,17 +71,17 @@ where
 impl Locals {
     /// Clones of all inheritable values that are stored now, oldest first.
     pub(crate) fn snapshot(&self) -> Vec<Box<dyn InheritedValue>> {
-        // Nothing is cloned before all nodes are counted, so a `Clone` that stores or deletes
-        // neither adds to this snapshot nor takes from it.
+        // All nodes are counted before the first is cloned. So a `Clone` that stores or deletes does not change
+        // this snapshot.
         let nodes = self
             .order
-            .pick(|node| node.home.get().is_place() && node.vtable.get().inherit.is_some());
+            .pick(|node| node.home.get().is_place() && inherit_of(node.vtable.get()).is_some());
         let clones: Vec<_> = nodes
             .iter()
-            .filter_map(|node| Some(node.header().vtable.get().inherit?(node)))
+            .filter_map(|node| Some(inherit_of(node.header().vtable.get())?.0(node)))
             .collect();
-        // Here and not at the end, as everywhere: what is returned already when a `Drop` panics is
-        // leaked, and a node that was deleted meanwhile has its `Drop` now.
+        // Before the clones are returned: a node that was deleted meanwhile is dropped here, and if its `Drop`
+        // panicked later, the clones would be leaked.
         drop(nodes);
         clones
     }

@@ -1,8 +1,8 @@
 //! Locals: what one coroutine, or one thread, has stored, and what runs when it ends.
 //!
 //! A [`Locals`] lies inside the hidden record at the top of a coroutine's stack, and in a
-//! `thread_local!` for a plain thread. Most coroutines store a handful of values or none, so it
-//! costs 136 zero bytes to begin with and finds up to five names without a hash.
+//! `thread_local!` for a plain thread. Most coroutines store few values or none. So a new `Locals` is 136 zero
+//! bytes, and it finds up to five names without a hash.
 //!
 //! ```text
 //!   Locals (136 bytes, in the record)
@@ -20,44 +20,42 @@
 //! # User code runs in the middle of everything
 //!
 //! A key's `Hash` and `Eq`, the `Drop` of a key or a value, a `Clone`, a handler: each may call back
-//! into the same locals, panic, or suspend the coroutine for an hour. Three habits make that
-//! harmless, and every function here keeps them:
+//! into the same locals, panic, or suspend the coroutine for an hour. Every function here follows three rules:
 //!
-//! - *Count, then call.* Whatever user code is about to look at is held by a [`Ref`].
+//! - *Count, then call.* A node that user code is about to look at is held by a [`Ref`].
 //! - *Finish, then drop.* A value that is replaced or removed is dropped last, when the locals are
-//!   whole again. What its `Drop` finds is the state after the operation.
-//! - *Look again.* The clock ticks with every change of what can be found where. A search that ran
-//!   user code and finds that the clock has moved starts anew. After [`SEARCHES`] attempts it takes
-//!   its answer as it is; only an `Eq` that stores something each time it is asked gets that far,
-//!   and the worst that comes of it is a second value under an equal key.
+//!   whole again. Its `Drop` finds the state after the operation.
+//! - *Look again.* The clock ticks when a name comes, goes, or changes its node. A search that ran
+//!   user code, and finds that the clock has moved, starts over. After [`SEARCHES`] attempts it takes
+//!   the answer that it has. Only an `Eq` that stores something at each call gets that far, and the worst
+//!   result is a second value under an equal key.
 //!
 //! # Large values
 //!
-//! In a debug build each function and each closure that a value is passed on through has a copy of it in
-//! its frame, and a coroutine's stack is small. So the public function itself writes what is to be
-//! stored straight to its new block, and passes that on: a [`Block`], or a [`HandlerSlot`] for a handler. A
-//! value that replaces another in its place is passed by reference.
+//! In a debug build, a value that is passed through functions and closures is copied into the frame of each, and a
+//! coroutine's stack is small. So the public function itself writes a value to its new [`Block`], or a handler to
+//! its [`HandlerSlot`], and passes the block on. A value that replaces another in its place is passed by reference.
 //!
 //! # Invariants
 //!
-//! - **L1** (life) A node's value lives while its count is above zero, its block and its name live
-//!   while the count is above zero or a `WeakNode` of it exists. Each `Ref` and `Held` owns a count, and
-//!   the order list owns one for each node in it. Nothing else owns any. A new block is its `Block`'s
+//! - **L1** (life) A node's value lives while its count is above zero. Its block and its name live
+//!   while the count is above zero or a `WeakNode` of the node exists. Each `Ref` and each `Held` owns a count, and
+//!   the order list owns one for each node in it. Nothing else owns a count. A new block belongs to its `Block`
 //!   alone, and has no value until it is `filled`.
 //! - **L2** (places) `home` says where a node is. Unless it is `Nowhere`, the node is in the order
-//!   list of the one `Locals` that it was stored in, so what the small array, the table and the
-//!   list point to is alive. Removing a node takes it out of its place first and out of the list
-//!   in the same breath.
+//!   list of the one `Locals` that it was stored in. So the nodes that the small array, the table and the
+//!   list point to are alive. Whoever removes a node empties its place, and then unlinks it from the list, before
+//!   any other code runs.
 //! - **L3** (types) A node's vtable was made from the types of its block. A name or a value is
-//!   touched only as a type whose `TypeId` was compared with the vtable's.
+//!   used only as a type whose `TypeId` was compared with the vtable's.
 //! - **L4** (one writer) A value is overwritten or moved out only while its count shows that the
-//!   list and the writer are the only owners, so that no reference to it can exist.
-//! - **L5** (one thread) Nothing here is `Send` or `Sync`. Between two statements of ours no code
-//!   runs but what we call, so counts and links are plain cells.
-//! - **L6** (no borrow) Foreign code, and that includes the global allocator, is called while no
-//!   reference into the small array or the table is held. What was read before is read again.
-//! - **L7** (handlers) A handler's block is owned by the one `HandlerSlot` that it is made in, by the one
-//!   chain that it is linked in, or by the one `AtExit` in between and afterwards, and is consumed once.
+//!   list and the writer are the only owners. So no reference to the value exists then.
+//! - **L5** (one thread) Nothing here is `Send` or `Sync`. Between two statements of this module no code
+//!   runs that the module does not call. So counts and links are plain cells.
+//! - **L6** (no borrow) Foreign code, the global allocator included, is called while no
+//!   reference into the small array or the table is held. What was read before the call is read again.
+//! - **L7** (handlers) A handler's block is owned by its `HandlerSlot`, then by an `AtExit`, then by the chain, and
+//!   then by an `AtExit` again: by one of them at a time. It is consumed once.
 
 mod chain;
 mod exit;
@@ -65,6 +63,7 @@ mod inherited;
 mod name;
 mod node;
 mod order;
+mod owner;
 mod shadow;
 mod table;
 #[cfg(test)]
@@ -75,9 +74,11 @@ use std::cell::Cell;
 use chain::Chain;
 pub(crate) use chain::HandlerSlot;
 pub(crate) use name::{Fixed, Keyed, Name};
-pub(crate) use node::{Block, Held, Kind, Unstored};
-use node::{Home, Link, Ref};
+pub(crate) use node::{Block, Kind};
+use node::{Home, Link};
 use order::Order;
+use owner::Ref;
+pub(crate) use owner::{Held, Unstored};
 pub(crate) use shadow::{Removed, Shadow};
 use table::Table;
 
@@ -89,8 +90,7 @@ const SEARCHES: u32 = 16;
 
 /// The storage of one coroutine or thread. All zero at first; never moved once in use.
 ///
-/// There is no `Drop`: it ends by [`cleanup`](Locals::cleanup), where the stack still carries
-/// handlers and destructors.
+/// There is no `Drop`. [`cleanup`](Locals::cleanup) ends it, on a stack that handlers and destructors can still use.
 pub(crate) struct Locals {
     small: [Cell<Entry>; SMALL],
     order: Order,
@@ -123,7 +123,7 @@ impl Entry {
 /// What a search has found.
 pub(crate) struct Found {
     node: Option<Ref>,
-    /// The name's hash, if it was needed.
+    /// The name's hash, if the search has computed it.
     digest: Option<u64>,
 }
 
@@ -162,8 +162,8 @@ impl Locals {
         node.typed().map(Some).ok_or(type_name)
     }
 
-    /// As [`get`](Locals::get). The tag of an address says all, so what is in the small array is found
-    /// without a look at the node.
+    /// As [`get`](Locals::get). An address is its own tag, so the small array is searched without a look at the
+    /// nodes.
     #[inline(always)]
     pub(crate) fn get_fixed<V: 'static>(&self, name: Fixed) -> Option<Held<V>> {
         // A place that is not in use has the tag 0.
@@ -175,8 +175,8 @@ impl Locals {
         }
     }
 
-    /// Puts `value` in the place of the one under `name`, which it becomes, if that is a `V` that
-    /// nobody else holds. Otherwise gives what was found, for [`insert_at`](Locals::insert_at).
+    /// Swaps `value` with the one under `name`, if that is a `V` that nobody else holds. Otherwise gives what was
+    /// found, for [`insert_at`](Locals::insert_at).
     #[inline]
     pub(crate) fn replace<N: Name, V: 'static>(
         &self,
@@ -201,13 +201,13 @@ impl Locals {
         }
     }
 
-    /// Stores a node, whose name was looked up. What was stored there is dropped in the end.
+    /// Stores a node, whose name was looked up. The node that it replaces is dropped last.
     #[inline]
     pub(crate) fn insert_at<N: Name, V: 'static>(&self, found: Found, node: Unstored<N, V>) {
         let Found { node: found, digest } = found;
         let node = node.into_ref();
         if self.refuses() {
-            // Not while we count as a holder: what is refused may delete what is there when it is dropped.
+            // First, so that we are no owner: the `Drop` of the refused value may take or delete the found one.
             drop(found);
             self.refuse(node);
         } else {
@@ -239,8 +239,8 @@ impl Locals {
             return None;
         }
         drop(self.detach(&node));
-        // Here and not at the end: a value that is returned already when the `Drop` of a name panics is
-        // leaked.
+        // Before the value is moved out: if the `Drop` of a name panics while a value is being returned, the
+        // value is leaked.
         drop(name);
         // SAFETY: L3, a node found under an `N` that holds a `V`; L4, the list's count is gone.
         Some(unsafe { node.into_value::<N, V>() })
@@ -271,9 +271,9 @@ impl Locals {
         }
     }
 
-    /// What is stored under the name of `node`, after a search that has `found` this. If the node's place
-    /// takes a hash, `digest` has it then. The user's `Hash` may store the very name, so it is asked
-    /// before that is decided.
+    /// What is stored under the name of `node`, after a search that has `found` this. If the node will go into the
+    /// table, `digest` has its hash afterwards. The user's `Hash` may store the same name, so it is called
+    /// before the answer is final.
     #[inline]
     fn settle<N: Name>(
         &self,
@@ -290,7 +290,7 @@ impl Locals {
         if self.clock.get() == clock { None } else { self.find_again(name, digest) }
     }
 
-    /// The node of `name`. `digest` gets the name's hash if it was needed.
+    /// The node of `name`. `digest` gets the name's hash if the search needs it.
     #[inline]
     fn find<N: Name>(&self, name: &N, digest: &mut Option<u64>) -> Option<Ref> {
         let clock = self.clock.get();
@@ -316,7 +316,7 @@ impl Locals {
         found.filter(Ref::is_stored)
     }
 
-    /// One search, given up when the clock leaves `clock`.
+    /// One search, which ends early if the clock leaves `clock`.
     #[inline(always)]
     fn look<N: Name>(&self, name: &N, digest: &mut Option<u64>, clock: u64) -> Option<Ref> {
         let tag = name.tag();
@@ -376,8 +376,8 @@ impl Locals {
         self.order.push(node);
     }
 
-    /// Gives a node a place in the small array or in the table. To be enlisted in the same breath
-    /// (L2). May run the name's `Hash`, and changes nothing if that panics.
+    /// Gives a node a place in the small array or in the table. The caller adds the node to the list next (L2).
+    /// May run the name's `Hash`, and changes nothing if that panics.
     fn place<N: Name>(&self, node: &Ref, digest: Option<u64>) {
         let header = node.header();
         if usize::from(self.len.get()) == SMALL {
@@ -396,7 +396,7 @@ impl Locals {
         self.tick();
     }
 
-    /// Puts `new` in the place of `old`, which is stored; `old` is then `left`.
+    /// Puts `new` in the place of `old`, which is stored, and sets the home of `old` to `left`.
     fn substitute(&self, old: &Ref, new: &Ref, left: Home) {
         let home = old.header().home.replace(left);
         match home {
@@ -411,8 +411,7 @@ impl Locals {
         self.tick();
     }
 
-    /// Takes a node, which is not `Nowhere`, out of its place and out of the list, and gives back
-    /// the list's count.
+    /// Takes a node, whose home is not `Nowhere`, out of its place and out of the list. Gives the list's count.
     fn detach(&self, node: &Ref) -> Ref {
         match node.header().home.replace(Home::Nowhere) {
             Home::Small(index) => self.vacate(index),

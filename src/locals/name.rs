@@ -4,10 +4,10 @@
 //! and a [`Fixed`] name is the address of a `static` that `coro::local!` declared. An address needs
 //! no counter and no registration, and no other static can have it.
 //!
-//! A lookup goes from cheap to dear: first the 64-bit tag, which lies in the record itself, then
-//! the full `TypeId` in the node's vtable, then the user's `Eq`. A tag that two types share costs
-//! a wasted comparison and nothing else. The tags of keys are odd and those of addresses even, so the
-//! tag of an address says all, and no tag is 0.
+//! A lookup compares what is cheap first: the 64-bit tag, which lies in the record itself, then
+//! the full `TypeId` in the node's vtable, then the key by the user's `Eq`. If two types have the same tag, a lookup
+//! makes one comparison more. The tags of keys are odd, and those of addresses are even and not 0. So an even tag
+//! identifies its name, and no tag is 0.
 
 use std::any::TypeId;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 
 /// What a value can be stored under. Implemented here and nowhere else.
 pub(crate) trait Name: Eq + 'static {
-    /// Tells most names of another kind apart without a look at the node. Not 0.
+    /// Differs between most types of names, so most misses need no look at the node. Not 0.
     fn tag(&self) -> u64;
 
     /// The hash for the table. May run user code.
@@ -62,8 +62,8 @@ impl Name for Fixed {
     }
 
     fn digest(&self) -> u64 {
-        // Fibonacci hashing. The table looks at the low bits, and an address has its entropy
-        // elsewhere, so take the product's upper half.
+        // Fibonacci hashing. The table uses the low bits of the hash, and the entropy of an address lies in its
+        // higher ones. So the halves of the product are swapped.
         (self.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32)
     }
 }
@@ -76,7 +76,7 @@ fn tag_of<T: 'static>() -> u64 {
     tag.0
 }
 
-/// A hasher that hands back what `TypeId` feeds it, which is a hash already.
+/// A hasher that gives back what `TypeId` writes to it, which is a hash already.
 struct Tag(u64);
 
 impl Hasher for Tag {

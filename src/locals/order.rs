@@ -9,18 +9,18 @@
 //!   cursor --------------------------+   where `reset` goes on
 //! ```
 //!
-//! The list owns one count of each node in it (L1), so what lies in the small array or in the table
-//! needs no count of its own.
+//! The list owns one count of each node in it (L1), so the small array and the table own none.
 //!
-//! The cursor marks how far a `reset` has come. Everything from the cursor on was there when the
-//! reset began; what a `Drop` stores meanwhile goes to the front and is out of its reach. Removing
-//! a node moves the cursor past it, so user code may remove anything at any time. A reset within
-//! a reset puts the cursor back to the front and drains the list for both.
+//! The cursor marks how far a `reset` has come. All nodes from the cursor on were there when the
+//! reset began. A node that a `Drop` stores meanwhile goes to the front, where this reset does not come.
+//! Whoever removes the node under the cursor moves the cursor to the next older one, so user code may remove any
+//! node at any time. A reset within a reset puts the cursor back to the front, and empties the list for both.
 
 use std::cell::Cell;
 use std::ptr::NonNull;
 
-use super::node::{Home, Link, NodeHeader, Ref};
+use super::node::{Home, Link, NodeHeader};
+use super::owner::Ref;
 
 /// A list that owns its nodes. Dropping it drops none of them.
 pub(super) struct Order {
@@ -112,7 +112,7 @@ impl Order {
         self.cursor.set(self.newest.get());
     }
 
-    /// The node under the cursor, which comes to stand there: shadowed ones are passed over.
+    /// The node under the cursor, after the cursor has passed over shadowed nodes.
     pub(super) fn under_cursor(&self) -> Option<Ref> {
         while let Some(node) = self.cursor.get() {
             // SAFETY: L2, a node in the list.
@@ -129,8 +129,8 @@ impl Order {
     pub(super) fn pick(&self, wanted: impl Fn(&NodeHeader) -> bool) -> Vec<Ref> {
         let mut number = 0;
         self.walk(|node| number += usize::from(wanted(node.header())));
-        // The allocator is not ours. Should it store something, the second walk stops at what there
-        // is room for, and never allocates while it stands on a link.
+        // The allocator is foreign code, and may store something (L6). So the second walk takes no more nodes than
+        // there is room for, and does not allocate.
         let mut picked = Vec::with_capacity(number);
         self.walk(|node| {
             if picked.len() < picked.capacity() && wanted(node.header()) {

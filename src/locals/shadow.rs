@@ -1,8 +1,8 @@
 //! A value for the length of a call, and then as before.
 //!
-//! [`Locals::swap_in`] stores a value and gives back a [`Shadow`], which remembers what was there.
-//! [`Locals::put_back`] restores that, whatever happened in between: `set`, `del`, `reset` and
-//! `unload` act on the scoped value and never reach the one in its shadow.
+//! [`Locals::swap_in`] stores a value and gives back a [`Shadow`], which keeps the node that was there.
+//! [`Locals::put_back`] restores that node, whatever happened in between. In a scope, `set`, `del`, `reset` and
+//! `unload` act on the scoped value, and never on the hidden one.
 //!
 //! ```text
 //!             before              in the scope                   after
@@ -10,21 +10,22 @@
 //!   order:     a old b      order: scoped a (old) b        order:     a old b
 //! ```
 //!
-//! The old node keeps its place in the order list, so that a scope does not change which value is
-//! dropped before which. A snapshot does not see it.
+//! The old node keeps its place in the order list, so a scope does not change the order in which values are
+//! dropped. A snapshot skips the old node.
 //!
-//! A scope may end in an unwinding, where a second panic would abort the process. So `put_back` lets
-//! no panic out, and hands what it removed to its caller, who knows how to drop it.
+//! A scope may end in an unwinding, where a second panic would abort the process. So `put_back` does not panic.
+//! It gives the removed nodes to its caller, who drops them under a catch if need be.
 
 use super::Locals;
 use super::name::Name;
-use super::node::{Home, Ref, Unstored, WeakNode};
+use super::node::Home;
+use super::owner::{Ref, Unstored, WeakNode};
 use crate::unwind::catch_and_report;
 
 /// What a scoped value hides. To be given to [`Locals::put_back`] of the same locals.
 #[must_use = "what was stored before stays hidden"]
 pub(crate) struct Shadow {
-    /// Of the scoped value, which is as free as any other; `None` where storing was refused.
+    /// Of the scoped value, which may be taken or dropped like any other. `None` if storing was refused.
     name: Option<WeakNode>,
     /// What was stored under that name.
     old: Option<Ref>,
@@ -66,10 +67,10 @@ impl Locals {
         Shadow { name, old }
     }
 
-    /// Ends the scope: what is stored under the name now goes, what was there before comes back.
+    /// Ends the scope: removes what is stored under the name now, and restores what was there before.
     ///
-    /// Runs the user's `Eq`, and perhaps `Hash`, if the scoped value was replaced or deleted. Where
-    /// they panic the name counts as absent, and an old value that cannot be hashed is lost.
+    /// If the scoped value was replaced or deleted, this runs the user's `Eq`, and perhaps `Hash`. If one of them
+    /// panics, the name counts as absent; an old value whose name cannot be hashed is lost.
     pub(crate) fn put_back<N: Name>(&self, shadow: Shadow) -> Removed {
         let Shadow { name: Some(name), old } = shadow else {
             return Removed { _nodes: [None, None], _name: None };
@@ -82,7 +83,7 @@ impl Locals {
         if now.is_none() && old.is_some() && digest.is_none() {
             digest = attempt(|| name.name::<N>().map(N::digest)).flatten();
         }
-        // From here on no user code runs, so what `home` and `is_closed` say stays true.
+        // From here on no user code runs, so `home` and `is_closed` do not change.
         if let Some(old) = &old {
             let listed = old.header().home.get() == Home::Shadowed;
             let restored = match &now {
@@ -100,16 +101,16 @@ impl Locals {
             };
             match (restored, listed) {
                 (true, true) | (false, false) => {}
-                // Cleanup has taken the list down under an open scope. So it may on a thread, where
-                // another library's coroutine can be suspended inside one.
+                // Cleanup has emptied the list under an open scope. It may do so on a thread, where a coroutine of
+                // another library's can be suspended inside a scope.
                 (true, false) => self.order.push(old.clone()),
                 (false, true) => drop(self.detach(old)),
             }
         } else if let Some(now) = &now {
             drop(self.detach(now));
         }
-        // The old node first. What is restored loses nothing but our count of it, and the `Drop` of what
-        // goes finds it as free to be taken or dropped as anything that is stored.
+        // The old node is dropped first: that gives up our count of it. The `Drop` of the removed node may then
+        // take or delete the old one.
         Removed { _nodes: [old, now], _name: Some(name) }
     }
 }

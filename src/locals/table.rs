@@ -1,8 +1,7 @@
-//! Where names live that the small array has no room for: a chained hash table.
+//! A chained hash table, for the names that the small array has no room for.
 //!
-//! The chains run through the nodes themselves, so storing allocates nothing but the node, and only
-//! growth allocates here. Hashes are kept in the nodes: growing, removing and finding candidates
-//! run no user code.
+//! The chains run through the nodes, so the table allocates only when it grows. Each node keeps its name's hash.
+//! So growing, removing and finding candidates run no user code.
 //!
 //! ```text
 //!   links --> +---+---+---+---+      next       next
@@ -16,7 +15,8 @@
 use std::cell::Cell;
 use std::ptr::NonNull;
 
-use super::node::{Link, NodeHeader, Ref};
+use super::node::{Link, NodeHeader};
+use super::owner::Ref;
 
 /// How many buckets the first table has.
 const FIRST: usize = 16;
@@ -109,7 +109,7 @@ impl Table {
         let mask = u32::try_from(wanted - 1).expect("coro: more than 2^32 keys in one coroutine");
         let new: Box<[Cell<Link>]> = (0..wanted).map(|_| Cell::new(None)).collect();
         if self.buckets().len() != room {
-            // The allocator stored something by itself and has grown the table meanwhile.
+            // The allocator has stored something itself, and the table has grown meanwhile.
             return;
         }
         let old = (self.links.get(), room);

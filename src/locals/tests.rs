@@ -9,7 +9,8 @@ use std::ptr;
 use std::rc::Rc;
 
 use super::name::{Fixed, Keyed, Name};
-use super::node::{Held, Kind, Unstored};
+use super::node::Kind;
+use super::owner::{Held, Unstored};
 use super::{HandlerSlot, Locals, SMALL};
 
 mod exit;

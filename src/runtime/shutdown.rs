@@ -104,7 +104,7 @@ impl Runtime {
 
     fn begin_shutdown(&self) {
         if self.has_to_wait() {
-            suspension::check_task(record::here());
+            record::with(suspension::check_task);
         }
         self.shared.close();
     }

@@ -1,9 +1,9 @@
 //! The stack on which the fault handler runs.
 //!
-//! When a stack has overflowed there is no room on it for a signal frame, so the kernel would kill
-//! the process without a word. Each thread that runs coroutines therefore gets an alternate signal
-//! stack. std gives its threads one too, but of the smallest size that works; ours also has to carry
-//! the report, and an earlier handler of the program's.
+//! A stack that has overflowed has no room for a signal frame, so the kernel would kill
+//! the process without a report. Therefore each thread that runs coroutines gets an alternate signal
+//! stack. std gives its threads one too, but of the smallest size that works. This one also has room for
+//! the report, and for an earlier handler of the program's.
 //!
 //! ```text
 //!  high +----------------------+

@@ -1,11 +1,10 @@
-//! The guard: the low end of a slot, which nobody can touch.
+//! The guard: the inaccessible low end of a slot.
 //!
 //! There are two ways to make one.
 //!
 //! - A **guard marker** (`MADV_GUARD_INSTALL`, Linux 6.13) is an entry in the page table that says
 //!   "fault here". It is no mapping of its own: a million guarded slots are still one mapping. It
-//!   survives `MADV_DONTNEED` on its neighbours and, as a private mapping's page tables are copied,
-//!   `fork`.
+//!   survives `MADV_DONTNEED` on its neighbours. It survives `fork`, which copies the page tables of a private mapping.
 //! - **`mprotect(PROT_NONE)`** works everywhere, but cuts the mapping: each guard adds two, and the
 //!   kernel stops at `vm.max_map_count` of them, 65,530 unless it is told otherwise (see `limits`).
 //!

@@ -1,9 +1,8 @@
-//! Memory for stacks: where a coroutine's stack comes from, what guards it, where it goes.
+//! Memory for stacks: the region, slots, guards, and the pools of idle slots.
 //!
-//! A program may want a million stacks and reuse each of them a thousand times a second. The
-//! kernel's own tools are too dear for that (`mmap` takes microseconds, and a process may hold some
-//! 65,000 mappings in all), so this module asks for *one* range of addresses at first use and never
-//! gives it back. What happens to a stack afterwards is bookkeeping on plain numbers.
+//! A program may want a million stacks and reuse each of them a thousand times a second. `mmap` cannot do
+//! that: a call takes microseconds, and a process may have some 65,000 mappings. So this module reserves *one* range of
+//! addresses at first use, and never gives it back. To take a stack and to give it back is arithmetic and lists.
 //!
 //! ```text
 //!  base             base + 1 TiB     + 2 TiB          + 3 TiB       + 10 TiB          + 11 TiB
@@ -34,13 +33,13 @@
 //! |---|---|
 //! | `class` | the eleven sizes |
 //! | `slot` | the arithmetic from an address to its slot, and `Slot`, which owns one |
-//! | `asan`, `valgrind` | telling AddressSanitizer and valgrind what they cannot see |
+//! | `asan`, `valgrind` | what AddressSanitizer and valgrind have to be told of stacks |
 //! | `advise` | one `madvise` for many ranges in one system call |
-//! | `limits` | what of the system's limits is for stacks, and what an error says of them |
+//! | `limits` | which part of the system's limits stacks may take, and what an error says of them |
 //! | `guard` | the inaccessible low end, by guard marker or by `mprotect` |
 //! | `resident` | the object that holds this code stays loaded |
 //! | `line`, `overflow` | the one line that a stack overflow prints |
-//! | `stack_pressure` | whether the kernel has refused a stack, and somebody wants the idle ones |
+//! | `stack_pressure` | the classes in which the kernel has refused a stack and a scheduler waits for one |
 //! | `region` | the reservation, and fresh slots cut from it |
 //! | `pool` | idle slots: one cache for each worker, shelves that all share, pages given back |
 //! | `altstack` | the stack on which the fault handler runs |
@@ -52,17 +51,17 @@
 //! - **S1, the region stays.** It is reserved once, before its place is published, and is neither
 //!   moved nor unmapped. All its addresses are this module's until they go out in a `Slot`.
 //! - **S2, one owner.** A slot belongs to one `Slot` value or to one entry of one list. Only
-//!   `region::fresh` makes new ones, each place once.
-//! - **S3, no stack without a guard.** A slot is handed out after its whole guard is in place. The
-//!   guard then outlives every owner: nothing here touches it again.
-//! - **S4, idle means empty.** Who gives a slot back has nothing alive on it. Its pages may be
-//!   thrown away, and the next owner expects nothing of their contents.
+//!   `region::fresh` makes new slots, each place once.
+//! - **S3, no stack without a guard.** A slot is handed out after its whole guard is in place. Nothing changes the
+//!   guard afterwards.
+//! - **S4, idle means empty.** A slot that is given back has no live frame. Its pages may be
+//!   discarded, and the next owner does not rely on their contents.
 //! - **S5, own addresses only.** System calls that change memory get ranges inside the region, or
 //!   inside a mapping that the same file made and still holds. New mappings go where the kernel
 //!   likes, so they replace none.
-//! - **S6, the handler is bare.** In the fault handler there is arithmetic, reads of atomics that
-//!   were published before, and C functions that POSIX allows there: no lock, no allocation, no
-//!   thread-local but `errno`. What the kernel passes to it is valid until it returns.
+//! - **S6, the handler is bare.** The fault handler computes, reads atomics that were published before, and calls
+//!   C functions that POSIX allows there. It takes no lock, allocates nothing, and uses no thread-local but
+//!   `errno`. What the kernel passes to the handler is valid until it returns.
 //! - **S7, the earlier action stays readable.** It is published before our handler can run and is
 //!   never freed.
 //! - **S8, plain C calls.** They get numbers, and pointers to live locals of the right type. All-zero

@@ -2,18 +2,18 @@
 //!
 //! An overflow touches the guard, and the kernel sends SIGSEGV. The handler finds the slot from the
 //! fault's address alone and writes `coroutine 42 'name' overflowed its stack (256 KiB)`. Then it
-//! aborts, as std does when a thread overflows. It may interrupt any code whatever, with any lock
-//! held, so it obeys S6. It needs a stack of its own, the thread's alternate one (see `altstack`).
+//! aborts, as std does when a thread overflows. The handler may interrupt any code, with any lock
+//! held, so it obeys S6. It runs on a stack of its own, the thread's alternate one (see `altstack`).
 //!
 //! **Whose fault is it?** The address lies in the guard of a slot that was handed out, *and* the
-//! stack pointer stands on that slot or, when foreign code has jumped over the guard with one large
+//! stack pointer points into that slot or, if foreign code has stepped over the guard with one large
 //! frame, up to one slot's size below it. A wild pointer into another coroutine's guard is
-//! not an overflow, and to call it one would send its finder the wrong way.
+//! not an overflow, and is not reported as one.
 //!
-//! **A signal can be what overflows.** Where its handler has no stack of its own, the kernel puts the
-//! signal frame on the coroutine's: some kilobytes, which no compiler has probed for. If they do not fit
+//! **A signal can overflow the stack.** If its handler has no stack of its own, the kernel puts the
+//! signal frame on the coroutine's stack: some kilobytes, which no compiler has probed for. If the frame does not fit,
 //! the kernel drops the signal and sends SIGSEGV instead, without an address and with `SI_KERNEL`. A
-//! non-canonical address makes such a fault too, but that one is a trap of the CPU's and says so.
+//! non-canonical address causes the same code, but its trap number is that of a CPU's fault.
 //!
 //! **Every other fault** goes to the action that was there before, kept for each signal: a handler is
 //! called as the kernel would have called it, save that it runs on the alternate stack; the default
@@ -36,7 +36,9 @@ use super::line::Line;
 use super::slot::{self, Place};
 
 /// Writes who runs on the slot with this ceiling. Runs in the signal handler, so S6 holds for it.
-type Describe = fn(ceiling: usize, line: &mut Line);
+///
+/// It is called with the ceiling of a slot that was handed out, on the thread that has hit the slot's guard.
+type Describe = unsafe fn(ceiling: usize, line: &mut Line);
 
 static DESCRIBE: OnceLock<Describe> = OnceLock::new();
 
@@ -68,7 +70,7 @@ static WATCHED: [Watched; 2] = [
 ///
 /// `describe` runs in a signal handler, on a thread that may hold any lock: it may read memory and
 /// add to the line, nothing else.
-pub(crate) fn set_describe(describe: fn(ceiling: usize, line: &mut Line)) {
+pub(crate) fn set_describe(describe: Describe) {
     let _ = DESCRIBE.set(describe);
 }
 
@@ -232,7 +234,8 @@ fn no_room_for_a_signal(stack_pointer: usize) -> Option<Place> {
 fn report(place: &Place) {
     let mut line = Line::new();
     match DESCRIBE.get() {
-        Some(describe) => describe(place.ceiling, &mut line),
+        // SAFETY: S6, we are in the handler, and the fault is in this slot's guard.
+        Some(describe) => unsafe { describe(place.ceiling, &mut line) },
         None => line.push_str("coroutine"),
     }
     line.open_tail();

@@ -11,15 +11,14 @@
 //! ```
 //!
 //! A worker gives to and takes from its own list, newest first: that stack's top lines are still in
-//! the cache. Only full and empty lists touch a lock, and then move many slots at a time, so that a
-//! worker which only makes coroutines and one which only ends them trade through the shelf for a
-//! fraction of a lock each.
+//! the cache. A worker takes the lock only if its list is full or empty, and then moves many slots. So if one worker
+//! only starts coroutines and another only ends them, they exchange slots for a fraction of a lock each.
 //!
-//! **Warm and cold.** An idle stack keeps the pages it has touched, since the next owner will want
-//! some: a first touch costs more than all the rest of a coroutine's life. But after a burst the
-//! pages must go back to the system. So each list has a limit, and what is beyond that on the shelf,
-//! oldest first, loses its pages, 64 stacks in one system call. Larger classes have lower limits: a
-//! warm stack may hold as much as its size.
+//! **Warm and cold.** An idle stack keeps the pages that it has touched, because the next owner will use
+//! some: the first touch of a page costs more than the rest of a short coroutine's life. After a burst the
+//! pages must go back to the system. So each list has a limit. Beyond the shelf's limit, the oldest slots
+//! lose their pages, 64 slots in one system call. Larger classes have lower limits, because a
+//! warm stack may hold as many bytes as its size.
 //!
 //! **Counting.** `in_use` is what was ever handed out less what is idle. A pool publishes how much it
 //! holds by a relaxed store to a line of its own; nothing is shared on the way of [`Pool::take`].

@@ -1,8 +1,8 @@
 //! The reservation, and fresh slots cut from it.
 //!
 //! At first use one mapping of 11 TiB is asked for, `PROT_NONE` and `MAP_NORESERVE`. It costs
-//! nothing but addresses, of which a process has 128 TiB. Where these are rationed (`ulimit -v`,
-//! valgrind) the span is halved until the kernel agrees.
+//! nothing but addresses, of which a process has 128 TiB. If the kernel refuses it (`ulimit -v`,
+//! valgrind), the span is halved until the kernel grants it.
 //!
 //! A class's slots are handed out in address order. They are made ready in chunks:
 //!
@@ -19,9 +19,8 @@
 //! refused half way, `ready` moves up as far as both have come (S3), and the next attempt repeats
 //! what is beyond: both steps may be done twice.
 //!
-//! Opening before marking means that an overflow could, for a moment, not be caught, were the slots
-//! in use; they are not. The other order would give page tables to the 11 TiB mapping as a
-//! whole, and the kernel would then write all of it into a core dump, page by page.
+//! Between the two steps the slots have no guard, but they are not in use yet. In the other order the 11 TiB mapping
+//! as a whole would get page tables, and the kernel would write all of it into a core dump, page by page.
 //!
 //! Chunks double from 16 slots to 512, so that a small program opens little and a large one pays
 //! for few calls. After guards by `mprotect` the next chunk is one slot: nothing is gained by

@@ -1,7 +1,7 @@
 //! Which classes are under pressure: a scheduler was refused a slot, and waits for one.
 //!
-//! The scheduler announces it. The first slot of the class that comes onto a shelf, where every worker can take it,
-//! clears the pressure and calls the scheduler back: one call, however many wait. Where nobody waits, this costs a
+//! The scheduler announces the pressure. The first slot of the class that goes to a shelf, where every worker can take
+//! it, clears the pressure and calls the scheduler back once, however many tasks wait. If none waits, this costs one
 //! load.
 
 use std::sync::OnceLock;

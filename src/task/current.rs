@@ -19,7 +19,7 @@ use super::thread_parker::ThreadParker;
 use super::waiter::Waiter;
 use crate::check;
 use crate::fork;
-use crate::record::{self, Record};
+use crate::record::{self, Record, Running};
 use crate::unwind::panicking;
 
 /// The task that the running code belongs to. Borrowed, not counted: it lives as long as the code
@@ -28,7 +28,7 @@ use crate::unwind::panicking;
 pub(crate) struct Current {
     task: ManuallyDrop<TaskRef>,
     /// Of the stack that we run on, which need not be the task's own.
-    pub(super) record: &'static Record,
+    record: Running<'static>,
 }
 
 impl Deref for Current {
@@ -43,7 +43,8 @@ impl Deref for Current {
 /// The task that the calling code belongs to.
 #[inline(always)]
 pub(crate) fn current_task() -> Option<Current> {
-    let record = record::of_running()?;
+    // SAFETY: R1, P2, a `Current` is not kept.
+    let record = unsafe { record::of_running() }?;
     let task = record.enclosing_task().cast::<Header>();
     if task.is_null() {
         return None;
@@ -57,7 +58,8 @@ pub(crate) fn current_task() -> Option<Current> {
 /// wait, such as a poll that finds a future ready.
 #[inline(always)]
 pub(super) fn own_task_in_budget() -> Option<Current> {
-    let record = record::of_running()?;
+    // SAFETY: R1, P2, a `Current` is not kept.
+    let record = unsafe { record::of_running() }?;
     if !record.spend() {
         return None;
     }
@@ -79,6 +81,12 @@ pub(crate) fn calling_waiter() -> Waiter<TaskRef> {
 }
 
 impl Current {
+    /// Of the stack that we run on.
+    #[inline(always)]
+    pub(super) fn record(&self) -> Running<'_> {
+        self.record
+    }
+
     /// The task as one that waits.
     #[inline]
     pub(super) fn as_borrowed(&self) -> BorrowedTask {
@@ -108,7 +116,7 @@ impl Current {
     /// In the middle of an unwinding, which stays the coroutine's own.
     #[cold]
     fn switch_out_of_panics(&self, reason: SwitchReason) {
-        let _aside = record::here().set_panics_aside_at_switch();
+        let _aside = self.record().set_panics_aside_at_switch();
         // SAFETY: as above.
         unsafe { (*self.task_stack().switch.get()).suspend(reason) };
     }

@@ -21,7 +21,7 @@ use std::ptr;
 use std::time::Instant;
 
 use crate::base::id::Id;
-use crate::record::{self, Record};
+use crate::record::{self, Record, Running};
 use crate::unwind::Interruption;
 
 /// A function's limit in time, or a barrier, or both.
@@ -110,14 +110,14 @@ impl Deadline {
 
 /// Whether any deadline is in force on the stack of this record.
 #[inline]
-pub(super) fn any(record: &Record) -> bool {
+pub(super) fn any(record: Running<'_>) -> bool {
     // A task's own stack is the common case, and there its chain is all there is.
     !record.deadlines.get().is_null() || (!record.is_tasks_own() && any_further_out(record))
 }
 
 #[cold]
-fn any_further_out(record: &Record) -> bool {
-    let any = |record: &Record| match record.deadlines.get().is_null() {
+fn any_further_out(record: Running<'_>) -> bool {
+    let any = |record: Running<'_>| match record.deadlines.get().is_null() {
         true => ControlFlow::Continue(()),
         false => ControlFlow::Break(()),
     };
@@ -137,7 +137,7 @@ fn note_delivered(target: Id, delivered: bool) {
     let each = |f: &mut dyn FnMut(&Deadline)| {
         record::with(|record| {
             let _ = record.outwards(|record| {
-                chain(record).for_each(&mut *f);
+                chain(&record).for_each(&mut *f);
                 ControlFlow::<()>::Continue(())
             });
         });

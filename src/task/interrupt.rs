@@ -28,17 +28,17 @@ use super::deadline::{self, Deadline};
 use super::header::Header;
 use super::state::CANCEL;
 use crate::base::id::Id;
-use crate::record::{self, Record};
+use crate::record::{self, Running};
 use crate::unwind::{Interruption, panicking, shares_panics};
 
 /// Runs `f` with each deadline whose interruption may be delivered to the code that asks, from the innermost
 /// outwards. Tells whether one that is meant for the whole task may be delivered as well.
-fn each_in_reach(running: &Record, mut f: impl FnMut(&Deadline)) -> bool {
+fn each_in_reach(running: Running<'_>, mut f: impl FnMut(&Deadline)) -> bool {
     let end = running.outwards(|record| {
-        if record.has_panics_at_switch() && !ptr::eq(record, running) {
+        if record.has_panics_at_switch() && !ptr::eq(&*record, &*running) {
             return ControlFlow::Break(());
         }
-        for deadline in deadline::chain(record) {
+        for deadline in deadline::chain(&record) {
             f(deadline);
             if deadline.is_barrier() {
                 return ControlFlow::Break(());
@@ -51,7 +51,7 @@ fn each_in_reach(running: &Record, mut f: impl FnMut(&Deadline)) -> bool {
 
 /// The interruption to deliver now to the code that asks, which runs in `task`. If several are due, the one
 /// for the outermost frame: to unwind to that is to unwind from all within.
-fn due(running: &Record, task: Option<&Header>, now: Instant) -> Option<Interruption> {
+fn due(running: Running<'_>, task: Option<&Header>, now: Instant) -> Option<Interruption> {
     if cfg!(panic = "abort") || panicking() {
         return None;
     }
@@ -74,7 +74,7 @@ const RETRY: Duration = Duration::from_millis(10);
 
 /// When the code that asks, which is about to wait, has to look again whether it is to be interrupted: at the
 /// first of its deadlines after `now`.
-pub(super) fn next_look(running: &Record, now: Instant) -> Option<Instant> {
+pub(super) fn next_look(running: Running<'_>, now: Instant) -> Option<Instant> {
     // Where coroutines share their thread's panics, nobody tells when the last is over.
     let mut next = (panicking() && shares_panics()).then(|| now + RETRY);
     each_in_reach(running, |deadline| {
@@ -96,13 +96,13 @@ impl Current {
     /// Whether there may be a reason to interrupt the task.
     #[inline]
     pub(super) fn is_interruptible(&self) -> bool {
-        self.state.load().has(CANCEL) || deadline::any(self.record)
+        self.state.load().has(CANCEL) || deadline::any(self.record())
     }
 
     /// Interrupts the task if there is a reason, before it is suspended.
     #[cold]
     pub(super) fn interrupt(&self, now: Instant) {
-        let Some(interruption) = due(self.record, Some(self), now) else { return };
+        let Some(interruption) = due(self.record(), Some(self), now) else { return };
         if interruption.target == self.id {
             resume_unwind(interruption.deliver());
         }
@@ -115,7 +115,7 @@ impl Current {
     /// woken, for its next wait then.
     #[cold]
     pub(super) fn interrupt_resumed(&self, token: usize) {
-        if let Some(interruption) = due(self.record, Some(self), Instant::now()) {
+        if let Some(interruption) = due(self.record(), Some(self), Instant::now()) {
             self.state.leave(token);
             resume_unwind(interruption.deliver());
         }
@@ -124,7 +124,8 @@ impl Current {
 
 /// Unwinds the calling thread, which is in no task, if a deadline is past.
 pub(super) fn interrupt_thread(now: Instant) {
-    let due = |record: &Record| if deadline::any(record) { due(record, None, now) } else { None };
+    let due =
+        |record: Running<'_>| if deadline::any(record) { due(record, None, now) } else { None };
     if let Some(interruption) = record::with(due) {
         resume_unwind(interruption.deliver());
     }

@@ -100,7 +100,7 @@ impl<T> JoinHandle<T> {
 
     #[inline]
     fn join_as_task(&self, me: &Current) {
-        suspension::check_task(me.record);
+        suspension::check_task(me.record());
         // Before it is done it cannot be told from one that is, so the cell is filled first.
         let me_waiting = me.as_borrowed();
         if !self.register(Waiter::Task(me_waiting), JOINER) {

@@ -15,7 +15,7 @@ use crossbeam_utils::CachePadded;
 use super::counters::Counters;
 use super::inbox::{Inbox, Linked};
 use super::looks::Looks;
-use super::running::Running;
+use super::running_task::RunningTask;
 use crate::base::atomics::{Ordering, fence};
 use crate::base::id::RuntimeId;
 use crate::driver::Sleep;
@@ -25,7 +25,7 @@ pub(crate) struct Mailbox<N> {
     inbox: CachePadded<Inbox<N>>,
     sleep: Sleep,
     counters: Counters,
-    running: Running,
+    running: RunningTask,
     looks: Looks,
     /// The runtime that the worker belongs to.
     runtime: AtomicU32,
@@ -39,7 +39,7 @@ impl<N: Linked> Mailbox<N> {
             inbox: CachePadded::new(Inbox::new()),
             sleep: Sleep::new(),
             counters: Counters::default(),
-            running: Running::default(),
+            running: RunningTask::default(),
             looks: Looks::default(),
             runtime: AtomicU32::new(0),
             in_use: AtomicBool::new(false),
@@ -81,7 +81,7 @@ impl<N: Linked> Mailbox<N> {
         &self.counters
     }
 
-    pub(crate) fn running(&self) -> &Running {
+    pub(crate) fn running(&self) -> &RunningTask {
         &self.running
     }
 

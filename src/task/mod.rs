@@ -14,7 +14,7 @@ mod inbox;
 mod label;
 mod looks;
 mod outcome;
-mod running;
+mod running_task;
 mod thread_parker;
 
 mod mailbox;

@@ -23,7 +23,7 @@ impl Current {
     /// Suspends the task until it is unparked or interrupted. May return early.
     #[inline(always)]
     pub(crate) fn park(&self, reason: ParkReason) {
-        suspension::check_task(self.record);
+        suspension::check_task(self.record());
         if self.is_interruptible() {
             return self.park_interruptibly(reason);
         }
@@ -38,7 +38,7 @@ impl Current {
         let now = Instant::now();
         self.interrupt(now);
         // A deadline that is past, and not to be delivered here, is no reason to wake up.
-        let _timer = next_look(self.record, now).map(|time| self.set_timer(time));
+        let _timer = next_look(self.record(), now).map(|time| self.set_timer(time));
         let token = self.park_undisturbed(reason);
         self.interrupt_resumed(token);
     }
@@ -80,7 +80,7 @@ impl Current {
     /// Lets others go first.
     #[inline(always)]
     pub(crate) fn yield_now(&self) {
-        suspension::check_task(self.record);
+        suspension::check_task(self.record());
         if self.is_interruptible() {
             self.interrupt(Instant::now());
         }
@@ -149,7 +149,7 @@ fn block_thread(limit: Option<Duration>, block: impl FnOnce(Option<Duration>)) {
 /// that it may suspend.
 pub(crate) fn park_undisturbed(reason: ParkReason) {
     let task = current_task().expect("the caller is in a task");
-    suspension::check_task_or_abort(task.record);
+    suspension::check_task_or_abort(task.record());
     task.park_undisturbed(reason);
 }
 

@@ -51,18 +51,16 @@ static WAKER: RawWakerVTable = RawWakerVTable::new(
 #[cold]
 fn step_aside_out_of_budget() -> Option<Current> {
     // What was spent last.
-    if let Some(record) = record::of_running() {
-        record.refill_budget();
-    }
+    record::with_coroutine(|record| record.refill_budget());
     let Some(task) = current_task() else {
-        if record::with_thread(spend_and_refill) {
+        if record::with_thread(|record| spend_and_refill(&record)) {
             interrupt_thread(Instant::now());
         }
         return None;
     };
     // A raw coroutine spends its task's.
-    let is_over = task.record.is_tasks_own() || task.with_own_record(spend_and_refill);
-    if is_over && !suspension::is_refused(task.record) {
+    let is_over = task.record().is_tasks_own() || task.with_own_record(spend_and_refill);
+    if is_over && !suspension::is_refused(task.record()) {
         task.yield_now();
     }
     Some(task)
@@ -85,7 +83,7 @@ fn spend_and_refill(record: &Record) -> bool {
 #[inline]
 fn lend_waker<R>(task: Current, f: impl FnOnce(&Waker) -> R) -> R {
     let lent = borrowed_waker(&task);
-    if task.record.is_tasks_own() {
+    if task.record().is_tasks_own() {
         return f(&lent);
     }
     let counted = Waker::clone(&lent);

@@ -1,4 +1,4 @@
-//! What `get` and `try_get` give: a handle of the value, or why there is none.
+//! What `get` and `try_get` give: a handle of the value, or the reason why there is none.
 
 use std::any::type_name;
 use std::error::Error;
@@ -86,7 +86,7 @@ impl<V: fmt::Display> fmt::Display for Data<V> {
 // As an `Rc`, it points to the value, which stays where it is when the `Data` moves.
 impl<V> Unpin for Data<V> {}
 
-// What is shared beside the value is a count, which no panic can leave half changed.
+// A `Data` shares the value and a count. No panic can leave a count half changed.
 impl<V: RefUnwindSafe> UnwindSafe for Data<V> {}
 impl<V: RefUnwindSafe> RefUnwindSafe for Data<V> {}
 

@@ -1,4 +1,4 @@
-//! Values that a coroutine hands down to those that it starts.
+//! Inherited values: clones of a coroutine's values, for the coroutines that it starts.
 
 use super::{Key, storing};
 use crate::locals::{Block, Keyed, Kind};
@@ -30,8 +30,10 @@ use crate::record;
 /// ```
 #[inline]
 pub fn set_inheritable<K: Key + Clone + Send, V: Clone + Send + 'static>(key: K, mut value: V) {
-    let (record, name) = (record::here(), Keyed(key));
-    // What is there will be cleaned up, and so will what takes its place.
+    // SAFETY: R1, R2, it stays in this frame.
+    let record = unsafe { record::here() };
+    let name = Keyed(key);
+    // A value that is replaced in its place needs no hijack: something was stored before.
     if let Err(found) = record.locals().replace(&name, &mut value, Kind::INHERITABLE) {
         let block = Block::new(name, Kind::INHERITABLE);
         let node = fill!(block.value() = value);

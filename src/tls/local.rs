@@ -1,8 +1,8 @@
-//! Typed statics of which each coroutine has its own: `local!` and [`LocalKey`].
+//! Typed statics, of which each coroutine has its own value: `local!` and [`LocalKey`].
 //!
-//! The address of the static is the name that its value is stored under, so a declaration costs one
-//! function pointer, and its first use in a coroutine registers nothing anywhere. The value lies in
-//! the same store as those of [`set`](super::set), and ends with them.
+//! The value is stored under the address of the static. So a declaration costs one function pointer, and nothing is
+//! registered at the first use. The value lies in the same store as those of [`set`](super::set), and is dropped
+//! with them.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;
@@ -10,7 +10,7 @@ use std::fmt;
 
 use super::storing;
 use crate::locals::{Block, Fixed, Held, Kind};
-use crate::record::{self, Record};
+use crate::record::{self, Running};
 
 /// Declares statics of which each coroutine, and each plain thread, has a value of its own.
 ///
@@ -224,7 +224,7 @@ impl<T: 'static> LocalKey<T> {
 
     /// Stores the first value, unless that is refused.
     #[cold]
-    fn first(&'static self, record: &Record) -> Option<Held<T>> {
+    fn first(&'static self, record: Running<'_>) -> Option<Held<T>> {
         storing(record, |locals| {
             if locals.refuses() {
                 return None;

@@ -94,8 +94,8 @@
 //! looked for, and may suspend. An `Eq` or a `Hash` that stores or deletes each time it is asked
 //! makes a search start over; after 16 attempts the search takes what it has found.
 
-/// What a new block becomes when its place has got a value: `fill!(block.value() = value)`. Not a
-/// function, which would have a copy of the value in its frame; see [`locals`](crate::locals).
+/// Writes a value to its place in a new block, and gives the filled block: `fill!(block.value() = value)`. A
+/// function would have a copy of the value in its frame; see [`locals`](crate::locals).
 macro_rules! fill {
     ($block:ident.$place:ident() = $value:expr) => {{
         // SAFETY: L1, L7, the block is new and its owner's alone, and the value goes into its place.
@@ -122,7 +122,7 @@ pub use scope::{scope, scope_inheritable};
 
 pub use crate::base::id::Id;
 use crate::locals::{Block, HandlerSlot, Keyed, Kind, Locals};
-use crate::record::{self, Record};
+use crate::record::{self, Running};
 
 /// What a value can be stored under: anything that is `Hash + Eq + 'static`.
 ///
@@ -187,8 +187,10 @@ pub fn id() -> Id {
 /// ```
 #[inline]
 pub fn set<K: Key, V: 'static>(key: K, mut value: V) {
-    let (record, name) = (record::here(), Keyed(key));
-    // What is there will be cleaned up, and so will what takes its place.
+    // SAFETY: R1, R2, it stays in this frame.
+    let record = unsafe { record::here() };
+    let name = Keyed(key);
+    // A value that is replaced in its place needs no hijack: something was stored before.
     if let Err(found) = record.locals().replace(&name, &mut value, Kind::PRIVATE) {
         let block = Block::new(name, Kind::PRIVATE);
         let node = fill!(block.value() = value);
@@ -220,7 +222,7 @@ pub fn set<K: Key, V: 'static>(key: K, mut value: V) {
 pub fn get<V: 'static>(key: impl Key) -> Option<Data<V>> {
     let key = Keyed(key);
     let found = record::with(|record| record.locals().get(&key));
-    // Here and not at the end: a value that is returned already when the key's `Drop` panics is leaked.
+    // Before the value is returned: if the key's `Drop` panicked later, the value would be leaked.
     drop(key);
     found.map(Data::new)
 }
@@ -254,7 +256,7 @@ pub fn get<V: 'static>(key: impl Key) -> Option<Data<V>> {
 pub fn try_get<V: 'static>(key: impl Key) -> Result<Option<Data<V>>, WrongType> {
     let key = Keyed(key);
     let found = record::with(|record| record.locals().try_get(&key));
-    // Here and not at the end, as in `get`.
+    // Before the value is returned, as in `get`.
     drop(key);
     found.map(|held| held.map(Data::new)).map_err(WrongType::new::<V>)
 }
@@ -402,16 +404,16 @@ pub fn at_exit(f: impl FnOnce() + 'static) {
     record::with(|record| storing(record, |locals| locals.register(handler)));
 }
 
-/// Runs `store`, which stores something, and sees to it that it will be cleaned up.
+/// Runs `store`, which stores something, and makes sure that cleanup follows.
 ///
-/// To hijack before is not enough. In the middle user code runs (a `Hash`, an `Eq`, an initialiser, the
-/// `Drop` of what is replaced), and it may call [`unload`], which finds nothing stored yet and
-/// disarms.
+/// A hijack before `store` is not enough. `store` runs user code (a `Hash`, an `Eq`, an initialiser, a `Drop`), which
+/// may call [`unload`]. That restores the return address, because nothing is stored yet. So if something is stored
+/// afterwards, the return address is hijacked again.
 #[inline]
-fn storing<R>(record: &Record, store: impl FnOnce(&Locals) -> R) -> R {
-    struct Rearm<'a>(&'a Record);
+fn storing<R>(record: Running<'_>, store: impl FnOnce(&Locals) -> R) -> R {
+    struct HijackAgain<'a>(Running<'a>);
 
-    impl Drop for Rearm<'_> {
+    impl Drop for HijackAgain<'_> {
         #[inline]
         fn drop(&mut self) {
             if !self.0.locals().is_empty() {
@@ -421,6 +423,6 @@ fn storing<R>(record: &Record, store: impl FnOnce(&Locals) -> R) -> R {
     }
 
     record.hijack();
-    let _rearm = Rearm(record);
+    let _again = HijackAgain(record);
     store(record.locals())
 }

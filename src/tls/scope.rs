@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use super::{Key, storing};
 use crate::locals::{Block, Keyed, Kind, Removed, Shadow, Unstored};
-use crate::record::{self, Record};
+use crate::record::{self, Running};
 use crate::unwind::catch_and_report;
 
 /// Runs `f` with `value` stored under `key`, and afterwards restores what was stored there before.
@@ -91,19 +91,19 @@ fn within<K: Key, V: 'static, R>(node: Unstored<Keyed<K>, V>, f: impl FnOnce() -
 
 /// A scope that is open, and that an unwinding closes.
 struct Scope<'a, K: Key> {
-    record: &'a Record,
+    record: Running<'a>,
     /// What the scope hides; gone once it is restored.
     shadow: Option<Shadow>,
     key: PhantomData<K>,
 }
 
 impl<'a, K: Key> Scope<'a, K> {
-    fn enter<V: 'static>(record: &'a Record, node: Unstored<Keyed<K>, V>) -> Self {
+    fn enter<V: 'static>(record: Running<'a>, node: Unstored<Keyed<K>, V>) -> Self {
         let shadow = storing(record, |locals| locals.swap_in(node));
         Scope { record, shadow: Some(shadow), key: PhantomData }
     }
 
-    /// Restores what was stored before, and gives back what no longer is, for the caller to drop.
+    /// Restores what was stored before, and gives the removed nodes to the caller, who drops them.
     fn leave(&mut self) -> Option<Removed> {
         let shadow = self.shadow.take()?;
         if shadow.hides() {

@@ -176,14 +176,14 @@ fn a_scope_survives_unload() {
 
 #[test]
 fn inheritance_needs_no_coroutine() {
-    tls::set_inheritable("handed down", String::from("heirloom"));
+    tls::set_inheritable("handed down", String::from("handed on"));
     tls::set("kept", 1);
     let look = || {
         let word = tls::get::<String>("handed down").map(|word| word.to_string());
         (word, tls::get::<i32>("kept").is_some())
     };
-    let heir = thread::spawn(tls::inherit(look)).join().unwrap();
-    assert_eq!(heir, (Some(String::from("heirloom")), false));
+    let inherited = thread::spawn(tls::inherit(look)).join().unwrap();
+    assert_eq!(inherited, (Some(String::from("handed on")), false));
     assert_eq!(thread::spawn(look).join().unwrap(), (None, false));
 }
 

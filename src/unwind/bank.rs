@@ -1,12 +1,12 @@
-//! Where credits come from: exceptions that were counted on a thread of the library's own.
+//! The bank: a thread of the library's own that makes credits.
 //!
-//! The bank is a thread that raises its own count of panics and lends the exceptions out
-//! ([`credits`](super::credits)). It is started when the first coroutine is suspended in the middle of its
-//! unwinding. Credits are made in batches that double, because 100,000 coroutines that are cancelled at once
-//! may need as many. Credits that nobody needs are caught by the bank: while std's count for the whole
-//! process is not zero, every `panicking()` has to look at a thread-local.
+//! The bank raises its own count of panics, and lends the exceptions out
+//! ([`credits`](super::credits)). It is started when a coroutine is first suspended in the middle of its
+//! unwinding. It makes credits in batches that double, because 100,000 coroutines that are cancelled at once
+//! may need as many. It catches credits that nobody needs: while std's count for the whole
+//! process is not zero, every `panicking()` has to read a thread-local.
 //!
-//! A forked process has no bank. Its first need starts another.
+//! A forked process has no bank. It starts its own when it first needs one.
 //!
 //! - **U3** The credits of a bank are never freed.
 
@@ -28,7 +28,7 @@ const NONE: u8 = 0;
 const STARTING: u8 = 1;
 /// [`CREDITS`] are there.
 const OPEN: u8 = 2;
-/// Panics cannot be moved in this process, and stay where they are.
+/// Panics cannot be moved in this process. They stay with their thread.
 const CLOSED: u8 = 3;
 
 static STATE: AtomicU8 = AtomicU8::new(NONE);
@@ -71,7 +71,7 @@ fn start() {
     let (tell, told) = mpsc::channel();
     let life = move || {
         let works = works();
-        let _ = tell.send(works); // who started us waits for it
+        let _ = tell.send(works); // the thread that opens the bank waits for it
         if works {
             serve(credits);
         }
@@ -94,7 +94,7 @@ fn start() {
     ));
 }
 
-/// The bank's thread is the parent's, and somebody may have held its lock.
+/// The bank's thread exists in the parent only, and its lock may be held for ever.
 extern "C" fn in_child() {
     if STATE.load(Ordering::Relaxed) != CLOSED {
         STATE.store(NONE, Ordering::Relaxed);
@@ -125,7 +125,7 @@ pub(super) fn take_back(credit: Credit) {
     // SAFETY: U3.
     match unsafe { CREDITS.load(Ordering::Relaxed).as_ref() } {
         Some(credits) if threads() > 0 => credits.settle(1, Some(credit)),
-        // It was set aside in the process that this one was forked from. The exception is leaked.
+        // The panic was set aside in the parent of this forked process. The exception is leaked.
         _ => {}
     }
 }
@@ -139,8 +139,8 @@ pub(super) fn write_off(count: u32) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::panic_count::panicking;
     use super::*;
-    use crate::unwind::panicking;
 
     #[test]
     fn the_bank_lends_more_than_a_batch_and_catches_what_comes_back() {

@@ -1,12 +1,12 @@
 //! The credits that the bank and its borrowers share, and who waits for whom.
 //!
-//! Whoever borrows a credit and finds none counts itself as waiting, calls the bank, and sleeps. The bank
-//! sleeps while there are as many credits as borrowers that wait.
+//! A borrower that finds no credit counts itself as waiting, notifies the bank, and sleeps. The bank
+//! sleeps while there are as many credits as waiting borrowers.
 //!
-//! No borrower sleeps for ever. It begins to wait, and calls, under the lock and while there is no credit. The
-//! bank then finds more borrowers than credits, and makes some, unless somebody has added a credit before it
-//! looked. But whoever adds credits while a borrower waits wakes as many borrowers. A borrower that is woken
-//! and finds that another has taken the credit begins again.
+//! No borrower sleeps for ever. It counts itself and notifies under the lock, while there is no credit. The
+//! bank then takes the lock and finds more borrowers than credits, and makes some; or a credit was added first. But
+//! a thread that adds credits while borrowers wait wakes a borrower for each. A borrower that is woken
+//! after another has taken the credit starts over.
 
 use std::mem;
 use std::time::Duration;
@@ -50,7 +50,7 @@ impl<C> Credits<C> {
         }
     }
 
-    /// No panic of ours begins while it is held. One of the coroutine's may be under way.
+    /// No code under this lock panics. A panic of the borrowing coroutine may be under way, and poisons nothing.
     fn lock(&self) -> MutexGuard<'_, Books<C>> {
         self.books.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -70,7 +70,7 @@ impl<C> Credits<C> {
         }
     }
 
-    /// So many of the credits that were lent are out no more; this one has come back.
+    /// Notes that so many credits are no longer lent, and takes one that has come back.
     pub(super) fn settle(&self, count: usize, back: Option<C>) {
         let mut books = self.lock();
         books.lent = books.lent.saturating_sub(count);

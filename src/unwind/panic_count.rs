@@ -1,9 +1,5 @@
-//! Panics for each coroutine, though std counts them by thread.
+//! Raising and lowering std's count of a thread's panics.
 //!
-//! std keeps the number of a thread's panics that are under way. [`thread::panicking`](std::thread::panicking)
-//! reads it, and so does every `std::sync::Mutex`, to know whether a guard that is dropped poisons the
-//! lock. A coroutine that is suspended in a destructor in the middle of its unwinding would leave its
-//! panics to its neighbours. So a switch sets them aside, and restores them when the coroutine goes on.
 //! std has no function for that. But what moves the count is public:
 //!
 //! - [`resume_unwind`] raises the count of the thread that it is called on.
@@ -16,13 +12,7 @@
 //! ```
 //!
 //! Such an exception is a [`Credit`]: a count that was raised on one thread, and may be lowered on
-//! another. The credits that setting aside takes come from the [`bank`](super::bank), and those that
-//! restoring leaves go there. Each move takes some microseconds, and a coroutine that is not in the middle
-//! of a panic pays for none.
-//!
-//! None of it is promised by std, so the bank tries it out before the first use. If it fails, or if there
-//! is no thread for the bank, panics stay where they are. Then no coroutine is unwound by us while its
-//! thread is panicking, because the panic may be its own.
+//! another. std promises none of this, so [`works`] tries it out.
 //!
 //! # Invariants
 //!
@@ -34,12 +24,6 @@ use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 use std::thread;
-
-use super::bank;
-use crate::base::report;
-
-/// More panics than this one inside another are taken for a count that is broken.
-const MOST: u32 = 1 << 16;
 
 global_asm!(
     include_str!("../../asm/intercept.s"),
@@ -133,64 +117,6 @@ pub(crate) fn panicking() -> bool {
     thread::panicking()
 }
 
-/// Sets the calling thread's panics aside, and gives their number, for [`restore`]. Afterwards the thread
-/// is not panicking, unless the bank is closed: then nothing changes, and the number is 0.
-#[cold]
-pub(crate) fn set_aside() -> u32 {
-    let Some(credits) = bank::open() else { return 0 };
-    let mut count = 0;
-    while panicking() {
-        if count == MOST || !lower(credits.lend()) {
-            broken("cannot be lowered");
-        }
-        count += 1;
-    }
-    count
-}
-
-/// Restores as many panics of the calling thread as [`set_aside`] has told.
-#[cold]
-pub(crate) fn restore(count: u32) {
-    for _ in 0..count {
-        match raise() {
-            // A process that was forked to call `exec`, or a panic hook that is running, counts none.
-            Some(credit) if panicking() => bank::take_back(credit),
-            _ => broken("cannot be raised"),
-        }
-    }
-}
-
-/// Lowers the calling thread's count to zero, for good: `whose` function has ended and caught its panics,
-/// so none should be left.
-#[cold]
-pub(crate) fn clear(whose: impl std::fmt::Display) {
-    let count = set_aside();
-    bank::write_off(count);
-    if count > 0 {
-        report::line(format_args!(
-            "coro: {whose} has ended, and {count} of its panics were still counted; was it suspended in \
-             a panic hook?"
-        ));
-    }
-}
-
-/// Checks, in debug builds, that a coroutine which has switched away has left none of its panics.
-#[inline]
-pub(crate) fn assert_calm() {
-    if cfg!(debug_assertions) && panicking() && !bank::shares_panics() {
-        broken("was left by a coroutine");
-    }
-}
-
-#[cold]
-fn broken(how: &str) -> ! {
-    report::line(format_args!(
-        "coro: the thread's count of panics {how}; a coroutine that was suspended in the middle of its \
-         unwinding cannot go on"
-    ));
-    std::process::abort()
-}
-
 /// Whether the count can be moved: tried out on a thread that is not panicking.
 pub(super) fn works() -> bool {
     let moved = || {
@@ -232,25 +158,5 @@ mod tests {
         .join()
         .map(|other| assert!(panicking() && lower(other) && !panicking()))
         .expect("the other thread does not panic");
-    }
-
-    #[test]
-    fn what_is_set_aside_is_not_seen_and_comes_back() {
-        struct SetsAside;
-        impl Drop for SetsAside {
-            fn drop(&mut self) {
-                let count = set_aside();
-                assert_eq!((count, panicking()), (1, false));
-                let inner = catch_unwind(|| panic!("caught while another is set aside"));
-                assert!(inner.is_err() && !panicking());
-                restore(count);
-                assert!(panicking());
-            }
-        }
-        let outer = catch_unwind(|| {
-            let _sets_aside = SetsAside;
-            panic!("set aside in a destructor");
-        });
-        assert!(outer.is_err() && !panicking());
     }
 }

@@ -1,7 +1,7 @@
-//! User code whose panics have nobody to go to: handlers, and values that are dropped in a cleanup.
+//! Running user code that must not unwind its caller: handlers, and the `Drop` of values in a cleanup.
 //!
-//! The panic hook has reported a panic, so its payload is discarded. An interruption is different: it was
-//! meant for a frame further out. The rest of the cleanup comes first, and then the interruption comes
+//! The panic hook has reported a panic, so its payload is discarded. An interruption is different, because it is
+//! meant for an outer frame. The rest of the cleanup runs first. Then the interruption is delivered
 //! again, at the coroutine's next suspension.
 
 use std::mem;
@@ -9,8 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Interruption, Payload};
 
-/// Runs pieces of user code one after another, and takes what they panic with. When it is dropped, the
-/// interruptions among that are to be delivered again.
+/// Runs pieces of user code one after another, and takes the payloads of their panics. When it is dropped, it marks
+/// the interruptions among them as not delivered.
 #[derive(Default)]
 pub(crate) struct PanicSink {
     interruptions: Vec<Interruption>,
@@ -45,12 +45,12 @@ impl Drop for PanicSink {
     }
 }
 
-/// Runs one piece of user code whose panic has nobody to go to.
+/// Runs one piece of user code, and takes the payload of its panic.
 pub(crate) fn catch_and_report(user_code: impl FnOnce()) {
     PanicSink::default().run(user_code);
 }
 
-/// Takes a payload that has nobody to go to.
+/// Takes a payload that was caught elsewhere.
 pub(crate) fn discard_payload(payload: Payload) {
     PanicSink::default().take(payload);
 }

@@ -249,7 +249,7 @@ fn a_scope_ends_even_if_the_key_breaks() {
 }
 
 #[test]
-fn an_heir_gets_clones_of_what_is_inheritable_now() {
+fn a_target_gets_clones_of_what_is_inheritable_now() {
     let (parent, child) = (locals(), locals());
     set_any(&parent, "private", 1u32);
     for n in 0..10u32 {
@@ -279,7 +279,7 @@ fn an_heir_gets_clones_of_what_is_inheritable_now() {
 }
 
 #[test]
-fn an_heir_drops_in_the_same_order() {
+fn a_target_drops_in_the_same_order() {
     thread_local!(static LOG: Log = Log::default());
     struct Heirloom(u32);
     impl Clone for Heirloom {

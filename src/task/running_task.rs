@@ -12,7 +12,7 @@ use crate::base::lock::lock;
 
 /// The task that has its turn on a worker. Written by the worker, read by anyone.
 #[derive(Default)]
-pub(crate) struct Running {
+pub(crate) struct RunningTask {
     /// 0: nothing.
     id: AtomicU64,
     location: AtomicPtr<Location<'static>>,
@@ -24,7 +24,7 @@ pub(crate) struct Running {
     limit: AtomicU64,
 }
 
-impl Running {
+impl RunningTask {
     /// Notes that a task has its turn.
     #[inline]
     pub(crate) fn begin(&self, id: Id, location: &'static Location<'static>) {
