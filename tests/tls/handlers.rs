@@ -2,8 +2,6 @@
 //! one scenario after another, each on every kind of stack that has a store. What happens must be the
 //! same everywhere, to the last event.
 
-mod common;
-
 use std::cell::{Cell, RefCell};
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +13,7 @@ use coro::inspect::{self, ExitTarget, exit_target};
 use coro::raw::State;
 use coro::tls;
 
-use common::{WORKERS, planned, quiet, runtime, watchdog};
+use crate::common::{self, WORKERS, planned, quiet, runtime, watchdog};
 
 /// What happened, in order, on whatever thread.
 #[derive(Clone, Default)]
