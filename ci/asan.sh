@@ -12,10 +12,12 @@
 # why: `grep -rn coro_asan src tests`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-source ci/nightly.sh
+source ci/tools.sh
+find_nightly
 
 # A directory of its own, so that the other builds are not thrown away for the sake of the flags.
-export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/asan"
+CARGO_TARGET_DIR=$(own_target asan)
+export CARGO_TARGET_DIR
 
 options=(
     # A fault is ours to report, or the kernel's to punish: tests look at the signal that ends a child.
@@ -49,7 +51,6 @@ export ASAN_OPTIONS
 
 # Not in RUSTFLAGS: the programs that tests build for themselves would inherit them. And with --target,
 # or build scripts and macros would get the flags too.
-host=x86_64-unknown-linux-gnu
 flags="['-Zsanitizer=address', '--cfg=coro_asan']"
 config=(
     "target.$host.rustflags = $flags"

@@ -9,14 +9,15 @@
 # was skipped, and why. Exits with 1 if a leg failed. target/full/LEG.log keeps what a leg printed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source ci/tools.sh
+source ci/steps.sh
 
 home=$(realpath -m "${CARGO_TARGET_DIR:-target}/full")
-host=x86_64-unknown-linux-gnu
 legs=(
     opt-0 opt-s opt-z opt-3 release no-lto
     oldest stable beta nightly
     abort frame-pointers crt-static
-    asan signals loom mutants fuzz instructions deny
+    asan signals loom mutants fuzz api deny
 )
 
 # A level of optimisation with debug assertions. The profile `test` inherits it, and so do all dependencies.
@@ -30,12 +31,7 @@ release() { suite --release; }
 no-lto() { CARGO_PROFILE_RELEASE_LTO=off suite --release; }
 
 # Cargo.toml names the oldest compiler. It builds every dev-dependency in Cargo.lock as well.
-oldest() {
-    local version
-    version=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
-    [[ $version == *.*.* ]] || version+=.0
-    compiler "$version"
-}
+oldest() { compiler "$(oldest_toolchain)"; }
 stable() { compiler stable; }
 beta() { compiler beta; }
 nightly() { compiler nightly; }
@@ -74,7 +70,10 @@ signals() { bash ci/signals.sh; }
 loom() { bash ci/loom.sh; }
 mutants() { bash ci/mutants.sh; }
 fuzz() { bash ci/fuzz.sh 1800 hijack tasks; }
-instructions() { bash ci/instructions.sh; }
+api() {
+    cargo public-api --version || cargo install --locked cargo-public-api || skip 'there is no cargo-public-api'
+    check_api
+}
 deny() {
     cargo deny --version || skip 'there is no cargo-deny'
     cargo deny check
@@ -88,24 +87,17 @@ suite() {
     cargo test --no-fail-fast "$@"
 }
 
-# Installs a compiler that is missing. One that is there is used as it is: `rustup update` is for its owner.
 compiler() {
-    command -v rustup >/dev/null || skip 'there is no rustup'
-    if ! rustup run "$1" rustc --version; then
-        rustup toolchain install "$1" --profile minimal || skip "rustup cannot install $1"
-    fi
+    has_toolchain "$1" || skip "there is no compiler $1, and rustup cannot install it"
     RUSTUP_TOOLCHAIN=$1 suite
 }
 
-# Not in RUSTFLAGS: programs that tests build would inherit the flag. With --target, because macros cannot
-# be linked statically.
 flags() {
     own_directory
-    local config="target.$host.rustflags = ['$1']"
     # Building is most of the time otherwise.
     export CARGO_PROFILE_RELEASE_LTO=off
-    cargo --config "$config" test --target "$host" --no-fail-fast \
-        --lib --test 'switch_*' --test 'stack_*' --test 'fault_*' --test 'tls_*' --test 'task_join*' "${@:2}"
+    test_with_flag "$1" --no-fail-fast \
+        --lib --test 'switch_*' --test 'stack_*' --test 'fault_*' --test 'tls*' --test 'task_join*' "${@:2}"
 }
 
 skip() {
@@ -138,7 +130,6 @@ for leg in "${chosen[@]}"; do
 done
 
 mkdir -p "$home"
-source ci/tools.sh
 step install_tools
 
 failed=0

@@ -24,7 +24,8 @@ if [[ -z ${ASAN_SYMBOLIZER_PATH-} ]] && ! command -v llvm-symbolizer >/dev/null;
     export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0"
 fi
 
-source ci/nightly.sh
+source ci/tools.sh
+find_nightly
 cargo fuzz --version 2>/dev/null || cargo install --locked cargo-fuzz
 
 targets=("$@")

@@ -13,6 +13,40 @@ check_docs() {
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 }
 
+# The public interface is the one in docs/public-api.txt, so that no change of it goes unseen. Building the tool takes
+# minutes, so it is installed by a leg of ci/full.sh alone.
+check_api() {
+    local listed
+    if ! cargo public-api --version; then
+        without 'the public interface: there is no cargo-public-api'
+    elif ! listed=$(public_api); then
+        without 'the public interface: cargo-public-api cannot list it with this nightly toolchain'
+    else
+        diff -u docs/public-api.txt - <<<"$listed"
+    fi
+}
+
+# Without blanket impls, and without auto traits, which tests/auto_traits.rs lists.
+public_api() {
+    CARGO_TARGET_DIR=$(own_target api) cargo +nightly public-api -ss
+}
+
+# The oldest compiler builds the library. Its tests are a leg of ci/full.sh.
+check_oldest() {
+    local oldest
+    oldest=$(oldest_toolchain)
+    if ! has_toolchain "$oldest"; then
+        without "whether Rust $oldest builds the library: there is no such compiler, and rustup cannot install it"
+        return
+    fi
+    RUSTUP_TOOLCHAIN=$oldest CARGO_TARGET_DIR=$(own_target oldest) cargo check --lib --features check
+}
+
+# Imports go down the floors of src/, and never in a circle.
+check_floors() {
+    python3 ci/floors.py
+}
+
 # What SAFETY.md promises exists.
 check_names() {
     bash ci/names.sh
@@ -29,6 +63,17 @@ check_models() {
     bash ci/loom.sh
 }
 
+# What is plain Rust, under Miri. It has neither mmap nor a switch of stacks, so the rest cannot run there.
+test_miri() {
+    # Without its sources in place, Miri would ask whether to fetch them.
+    if ! rustup component add miri rust-src --toolchain nightly || ! cargo +nightly miri setup; then
+        without 'the locals under Miri: it cannot be had for the nightly toolchain'
+        return
+    fi
+    # A backtrace of each panic that a test causes would take most of the time.
+    RUST_BACKTRACE=0 CARGO_TARGET_DIR=$(own_target miri) cargo +nightly miri test --lib -- locals::
+}
+
 # The README's command.
 test_debug() {
     cargo test
@@ -42,15 +87,24 @@ test_mutants() {
 # The same tests, with the frames of a coroutine looked through at every suspension. In a directory of its own, since
 # a feature builds everything anew.
 test_nesting() {
-    CORO_CHECK=nesting CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/check" \
-        cargo test --features check --lib --tests
+    CORO_CHECK=nesting CARGO_TARGET_DIR=$(own_target check) cargo test --features check --lib --tests
 }
 
 # Between debug and release the compiler inlines other code, and its unwind tables differ. The other levels
 # are legs of ci/full.sh.
 test_small() {
-    CARGO_PROFILE_DEV_OPT_LEVEL=s CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/opt-s" \
-        cargo test --test 'switch_*' --test 'task_*'
+    CARGO_PROFILE_DEV_OPT_LEVEL=s CARGO_TARGET_DIR=$(own_target opt-s) \
+        cargo test --test 'switch_*' --test 'task*'
+}
+
+# Without optimisation across crates, and with frame pointers, the frames at a switch of stacks are others. The rest
+# of the tests under these are legs of ci/full.sh.
+test_no_lto() {
+    CARGO_PROFILE_RELEASE_LTO=off CARGO_TARGET_DIR=$(own_target frames) cargo test --release --test 'switch_*'
+}
+test_frame_pointers() {
+    CARGO_PROFILE_RELEASE_LTO=off CARGO_TARGET_DIR=$(own_target frames) \
+        test_with_flag -Cforce-frame-pointers=yes --release --test 'switch_*'
 }
 
 # Fewer rounds than by default, but of the full size. It fails by itself if anything is amiss.
@@ -60,6 +114,11 @@ run_load() {
 
 run_tour() {
     cargo run --release --example tour
+}
+
+# What the operations that programs use most cost in instructions. It fails where a count has grown by more than 3 %.
+count_instructions() {
+    cargo bench --bench micro -- --check
 }
 
 # A mix of everything at random. It fails by itself if anything is amiss, and prints its seed.

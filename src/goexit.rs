@@ -84,6 +84,7 @@ unsafe extern "C" {
 /// assert_eq!(inspect::exit_target(), None); // a plain thread has no such address
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[non_exhaustive]
 pub enum ExitTarget {
     /// Nothing is stored: the coroutine just ends.
     Goexit,

@@ -21,6 +21,9 @@ mod scope;
 /// Addresses to name values by, as `local!` does.
 static PLACES: [u16; 16] = [0; 16];
 
+/// So many that a table grows several times. Miri takes a thousand times as long for each.
+const MANY: u32 = if cfg!(miri) { 60 } else { 1000 };
+
 /// What happened, in order.
 #[derive(Clone, Default)]
 struct Log(Rc<RefCell<Vec<u32>>>);
@@ -255,33 +258,34 @@ fn take_drops_the_key_and_survives_its_panic() {
 #[test]
 fn many_keys_come_and_go() {
     let (locals, log) = (locals(), Log::default());
-    for key in 0..1000 {
+    for key in 0..MANY {
         set(&locals, key, log.value(key));
     }
-    assert_eq!(locals.table.room(), 1024);
-    for key in (0..1000).step_by(3) {
+    assert_eq!(locals.table.room(), MANY.next_power_of_two() as usize);
+    for key in (0..MANY).step_by(3) {
         assert!(del(&locals, key));
     }
-    assert_eq!(log.take(), (0..1000).step_by(3).collect::<Vec<_>>());
-    for key in 0..1000 {
+    assert_eq!(log.take(), (0..MANY).step_by(3).collect::<Vec<_>>());
+    for key in 0..MANY {
         assert_eq!(number(&locals, key), (key % 3 != 0).then_some(key));
     }
-    for key in (0..1000).step_by(3) {
+    for key in (0..MANY).step_by(3) {
         set(&locals, key, log.value(key));
     }
-    for key in 0..1000 {
+    for key in 0..MANY {
         assert_eq!(number(&locals, key), Some(key));
     }
     locals.cleanup();
-    let (first, rest) = (0..1000).rev().partition::<Vec<u32>, _>(|key| key % 3 == 0);
+    let (first, rest) = (0..MANY).rev().partition::<Vec<u32>, _>(|key| key % 3 == 0);
     assert_eq!(log.take(), [first, rest].concat());
     assert_eq!(locals.table.room(), 0);
 }
 
 #[test]
 fn a_table_under_churn_does_not_grow() {
+    const CHURN: u32 = if cfg!(miri) { 100 } else { 100_000 };
     let locals = locals();
-    for key in 0..100_000u32 {
+    for key in 0..CHURN {
         set(&locals, key, key);
         if key >= 10 {
             assert_eq!(locals.take(Keyed(key - 10)), Some(key - 10));

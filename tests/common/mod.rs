@@ -20,7 +20,7 @@
 //! Panics that a test causes on purpose carry a message or payload made by [`planned`], and a test
 //! that causes many begins with [`quiet`], which keeps them out of the output.
 
-// Every test file is a crate of its own and uses a part of this.
+// Every test binary is a crate of its own and uses a part of this.
 #![allow(dead_code)]
 
 use std::any::Any;
@@ -32,7 +32,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::panic;
 use std::process::{self, Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, Once, mpsc};
+use std::sync::{Arc, Condvar, Mutex, Once, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -126,6 +126,25 @@ pub(crate) fn child(test: &str, case: &str) -> Output {
     child_command(test, case).output().expect("the test's own executable can be run")
 }
 
+/// The path of the test of this binary with this name: its modules and its name. The harness would run no test, and
+/// end well, if it were given the name of a test that is in a module.
+fn path_of(test: &str) -> &'static str {
+    static PATHS: OnceLock<Vec<String>> = OnceLock::new();
+    let paths = PATHS.get_or_init(|| {
+        let list = Command::new(env::current_exe().expect("the test's own executable"))
+            .args(["--list", "--format=terse"])
+            .output()
+            .expect("the test's own executable can be run");
+        stdout(&list).lines().filter_map(|line| Some(line.strip_suffix(": test")?.into())).collect()
+    });
+    let is_it = |path: &&String| path.rsplit("::").next() == Some(test);
+    let mut found = paths.iter().filter(is_it);
+    match (found.next(), found.next()) {
+        (Some(path), None) => path,
+        _ => panic!("{test} is the name of no test, or of several"),
+    }
+}
+
 /// The command that [`child`] runs, for callers who add to it.
 ///
 /// The process leaves no core file, and dies with the thread that starts it, so a test that is
@@ -133,7 +152,7 @@ pub(crate) fn child(test: &str, case: &str) -> Output {
 pub(crate) fn child_command(test: &str, case: &str) -> Command {
     let mut command = Command::new(env::current_exe().expect("the test's own executable"));
     command
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .args([path_of(test), "--exact", "--nocapture", "--test-threads=1"])
         .env(CASE, case)
         .env("RUST_BACKTRACE", "0")
         .env_remove("CORO_WORKERS");

@@ -243,14 +243,14 @@ fn a_round_may_be_as_wide_as_it_likes() {
     let (locals, log) = (locals(), Log::default());
     let (l, g) = (locals.clone(), log.clone());
     locals.at_exit(move || {
-        for n in 0..1000 {
+        for n in 0..MANY {
             let g = g.clone();
             l.at_exit(move || g.note(n));
             set(&l, n, 0);
         }
     });
     locals.cleanup();
-    assert_eq!(log.take(), (0..1000).rev().collect::<Vec<_>>());
+    assert_eq!(log.take(), (0..MANY).rev().collect::<Vec<_>>());
 }
 
 thread_local! {
@@ -289,6 +289,7 @@ impl Drop for Phoenix {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "what is refused too deep inside is leaked")]
 fn a_value_that_stores_itself_ends_too() {
     Phoenix::new(Phoenix::store).store();
     LOCALS.with(Locals::cleanup);
@@ -351,7 +352,7 @@ fn closed_locals_keep_nothing_and_panic_not_of_themselves() {
     locals.cleanup();
     assert!(locals.refuses() && locals.is_empty());
     // The user's panics are the caller's, and leave no trace.
-    for _ in 0..100 {
+    for _ in 0..MANY / 10 {
         assert!(panics(|| locals.at_exit(|| panic!("a handler that panics"))));
         assert!(panics(|| set(&locals, 1, OnDrop(|| panic!("a Drop that panics")))));
     }

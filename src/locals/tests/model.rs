@@ -9,8 +9,8 @@ use super::super::shadow::{Removed, Shadow};
 use super::*;
 
 /// Programs of each kind, and steps of a program.
-const PROGRAMS: u64 = if cfg!(miri) { 4 } else { 300 };
-const STEPS: u32 = if cfg!(miri) { 60 } else { 300 };
+const PROGRAMS: u64 = if cfg!(miri) { 2 } else { 300 };
+const STEPS: u32 = if cfg!(miri) { 40 } else { 300 };
 
 /// Knuth's linear congruential generator; the low bits are poor, so the upper half is used.
 struct Dice(u64);

@@ -4,8 +4,6 @@
 //! On one worker "it is parked" can be forced without guessing: a coroutine that is spawned later
 //! runs only when the other has left its stack. On two and four workers the same steps race.
 
-mod common;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -13,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use coro::{JoinError, JoinHandle, Runtime, tls};
 
-use common::{Counter, Gate, assert_cancelled};
+use crate::common::{self, Counter, Gate, assert_cancelled};
 
 const LONG: Duration = Duration::from_secs(3600);
 

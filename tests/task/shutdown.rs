@@ -1,8 +1,6 @@
 //! The end: of a runtime, with everything that may live in it; of `main`, with coroutines parked; of the
 //! process, from inside a coroutine.
 
-mod common;
-
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
@@ -12,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use coro::{JoinError, JoinHandle, Runtime, tls};
 
-use common::{Counter, Gate, assert_cancelled};
+use crate::common::{self, Counter, Gate, assert_cancelled};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -352,7 +350,7 @@ fn task_shutdown_of_one_that_swallows_the_cancellation_and_waits_on() {
     let told: Vec<_> = stderr.lines().filter(|line| line.starts_with("coro: ")).collect();
     assert_eq!(told.len(), 1, "{stderr}");
     assert!(told[0].contains(expected), "{stderr}");
-    assert!(told[0].contains("tests/task_shutdown.rs:"), "{stderr}");
+    assert!(told[0].contains("tests/task/shutdown.rs:"), "{stderr}");
     assert!(
         told[0].contains("was cancelled and goes on waiting for park; it is left alone"),
         "{stderr}"

@@ -2,8 +2,6 @@
 //! product of all ends and all that can be left behind, with the list of everything that goes, in
 //! order.
 
-mod common;
-
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
@@ -13,8 +11,8 @@ use coro::raw::State;
 use coro::tls::{self, Data};
 use coro::{JoinError, Runtime};
 
-use common::{
-    WORKERS, child, is_child, occupy, planned, quiet, reported, runtime, signal, watchdog,
+use crate::common::{
+    self, WORKERS, child, is_child, occupy, planned, quiet, reported, runtime, signal, watchdog,
 };
 
 /// How it ends.

@@ -1,8 +1,6 @@
 //! Blocking calls: they run elsewhere, on what they borrow from the caller's stack, and nothing brings
 //! the caller back before they are over.
 
-mod common;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -11,7 +9,7 @@ use std::time::Duration;
 use coro::raw::State;
 use coro::{Elapsed, JoinError, tls};
 
-use common::{Counter, Gate, is_planned, planned, quiet};
+use crate::common::{self, Counter, Gate, is_planned, planned, quiet};
 
 const SHORT: Duration = Duration::from_millis(5);
 

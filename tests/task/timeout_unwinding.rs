@@ -1,8 +1,7 @@
 //! Timeouts where unwinding is not simple: in a destructor that a panic runs, in raw coroutines that change
 //! hands, and on stacks that are not ours.
 
-mod common;
-#[path = "common/unwinding.rs"]
+#[path = "../common/unwinding.rs"]
 mod unwinding;
 
 use std::cell::RefCell;
@@ -16,7 +15,7 @@ use coro::{Elapsed, Runtime};
 use corosensei::CoroutineResult;
 use corosensei::stack::{Stack, StackPointer};
 
-use common::{Counter, Gate, RunOnDrop, is_planned, planned, quiet};
+use crate::common::{self, Counter, Gate, RunOnDrop, is_planned, planned, quiet};
 use unwinding::{Unwinding, Why};
 
 const SHORT: Duration = Duration::from_millis(5);

@@ -1,8 +1,6 @@
 //! Timeouts: what they cut short and what they do not, whose unwinding is whose when they nest, and
 //! that of a timeout and what it waits for exactly one wins.
 
-mod common;
-
 use std::any::Any;
 use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -14,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use coro::{Elapsed, Handle, JoinError, JoinSet};
 
-use common::{Counter, is_planned, planned, quiet};
+use crate::common::{self, Counter, is_planned, planned, quiet};
 
 const SHORT: Duration = Duration::from_millis(5);
 const LONG: Duration = Duration::from_secs(3600);

@@ -3,14 +3,12 @@
 //! frame, so there is room for two besides the caller's own, and a third one overflows: in a child
 //! process, because that is its end.
 
-mod common;
-
 use std::cell::RefCell;
 use std::time::Duration;
 
 use coro::{go, tls};
 
-use common::Counter;
+use crate::common::{self, Counter};
 
 const LIMIT: Duration = common::CHILDS_LIMIT;
 const SIZE: usize = 48 << 10;

@@ -2,8 +2,6 @@
 //! caller end, and wherever the scope is: on a thread, in a coroutine, in a raw one that
 //! changes hands meanwhile.
 
-mod common;
-
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
@@ -19,7 +17,7 @@ use std::time::Duration;
 use coro::raw::{Coroutine, State};
 use coro::{Builder, Elapsed, JoinError, Runtime, Scope};
 
-use common::{Counter, Gate, is_planned, message, planned, quiet};
+use crate::common::{self, Counter, Gate, is_planned, message, planned, quiet};
 
 const SHORT: Duration = Duration::from_millis(5);
 const LONG: Duration = Duration::from_secs(3600);

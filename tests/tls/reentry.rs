@@ -3,8 +3,6 @@
 //! for another coroutine of the same worker that does just the same, it may be cancelled while it
 //! waits, and it may unload the store that is about to store something.
 
-mod common;
-
 use std::cell::RefCell;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex};
@@ -13,7 +11,7 @@ use coro::inspect::{ExitTarget, exit_target};
 use coro::raw::State;
 use coro::{JoinError, Runtime, tls};
 
-use common::{Counter, Gate, OnDrop, on_workers, watchdog};
+use crate::common::{self, Counter, Gate, OnDrop, on_workers, watchdog};
 
 /// Where user code runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,8 +1,6 @@
 //! Many coroutines with a slot each: the load of mgkanani/gls, whose full size `examples/gls.rs` runs;
 //! and what jtolds/gls and v2pro/plz/gls do: scoped values and inheritance.
 
-mod common;
-
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,7 +9,9 @@ use std::thread;
 
 use coro::{Runtime, tls};
 
-use common::{Counter, child, is_child, occupy, on_workers, planned, quiet, runtime, watchdog};
+use crate::common::{
+    self, Counter, child, is_child, occupy, on_workers, planned, quiet, runtime, watchdog,
+};
 
 /// Coroutines a round, and rounds of each kind.
 const COROUTINES: usize = if cfg!(debug_assertions) { 10_000 } else { 100_000 };

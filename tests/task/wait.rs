@@ -2,8 +2,6 @@
 //! wake or misbehave, and a raw coroutine whose poll begins under one task and ends under
 //! another.
 
-mod common;
-
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, IntoFuture, pending, poll_fn, ready};
@@ -17,7 +15,7 @@ use std::time::Duration;
 use coro::raw::{Coroutine, State};
 use coro::{Elapsed, JoinError, JoinHandle, Runtime, Wait, tls};
 
-use common::{Counter, Gate, is_planned, planned, quiet};
+use crate::common::{self, Counter, Gate, is_planned, planned, quiet};
 
 const SHORT: Duration = Duration::from_millis(5);
 

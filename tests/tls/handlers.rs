@@ -2,8 +2,6 @@
 //! one scenario after another, each on every kind of stack that has a store. What happens must be the
 //! same everywhere, to the last event.
 
-mod common;
-
 use std::cell::{Cell, RefCell};
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +13,7 @@ use coro::inspect::{self, ExitTarget, exit_target};
 use coro::raw::State;
 use coro::tls;
 
-use common::{WORKERS, planned, quiet, runtime, watchdog};
+use crate::common::{self, WORKERS, planned, quiet, runtime, watchdog};
 
 /// What happened, in order, on whatever thread.
 #[derive(Clone, Default)]
@@ -510,14 +508,15 @@ fn tls_reset_and_unload_by_a_drop_during_reset() {
 /// Registers itself anew each time it runs.
 fn again(log: Log, round: usize) {
     tls::at_exit(move || {
-        log.note(format!("handler {round}"));
         // In the sixteenth round nothing can be stored any more, and all the rest works.
         let refused = round == 16;
-        tls::set("value", log.clone());
-        assert_eq!(tls::get::<Log>("value").is_none(), refused);
-        assert_eq!(NUMBER.try_with(|_| ()).is_err(), refused);
+        tls::set(round, log.clone());
+        assert_eq!(tls::get::<Log>(round).is_none(), refused);
+        assert!(!refused || NUMBER.try_with(|_| ()).is_err());
         assert_eq!(tls::id(), coro::current().unwrap().id());
         assert_eq!(tls::scope("scoped", 1, || tls::get::<i32>("scoped").is_none()), refused);
+        // Last, since a handler's panic is reported and goes no further.
+        log.note(format!("handler {round}"));
         again(log, round + 1);
     });
 }

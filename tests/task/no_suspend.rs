@@ -1,7 +1,5 @@
 //! `coro::no_suspend`: what would suspend a coroutine in it panics, and nothing else does.
 
-mod common;
-
 use std::future::{Future, pending, ready};
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,7 +8,7 @@ use std::time::Duration;
 use coro::raw::{self, State, Yielder};
 use coro::{JoinError, no_suspend, tls};
 
-use common::{Counter, message, planned, quiet, watchdog};
+use crate::common::{self, Counter, message, planned, quiet, watchdog};
 
 const SHORT: Duration = Duration::from_millis(1);
 
@@ -250,7 +248,7 @@ fn task_no_suspend_around_the_end_of_a_scope_ends_the_process() {
     assert_eq!(common::signal(&output), Some(libc::SIGABRT), "{output:?}");
     let stderr = common::stderr(&output);
     assert!(
-        stderr.contains("has to wait in the `no_suspend` at tests/task_no_suspend.rs"),
+        stderr.contains("has to wait in the `no_suspend` at tests/task/no_suspend.rs"),
         "{stderr}"
     );
 }

@@ -1,14 +1,12 @@
 //! Putting interruptions off, where an unwinding would abort the process or leave work half done.
 
-mod common;
-
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use coro::raw::{self, Yielder};
 use coro::{Elapsed, JoinError, JoinHandle};
 
-use common::{Counter, Gate, assert_cancelled, planned, quiet, watchdog};
+use crate::common::{self, Counter, Gate, assert_cancelled, planned, quiet, watchdog};
 
 const SHORT: Duration = Duration::from_millis(5);
 const LONG: Duration = Duration::from_secs(3600);

@@ -1,15 +1,13 @@
 //! A cancellation or a time limit that unwinds into code of the crate's own, which catches it: the rest
 //! of what that code has to do comes first, and then the interruption comes again.
 
-mod common;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use coro::{Elapsed, JoinHandle, Runtime, go, tls};
 
-use common::{Counter, assert_cancelled, on_workers, runtime, watchdog};
+use crate::common::{self, Counter, assert_cancelled, on_workers, runtime, watchdog};
 
 const SOON: Duration = Duration::from_millis(1);
 

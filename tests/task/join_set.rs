@@ -1,8 +1,6 @@
 //! Sets of coroutines: every member comes out exactly once, in the order of their ends, whatever it ends
 //! with, and whatever is done to the set meanwhile.
 
-mod common;
-
 use std::future::pending;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +10,7 @@ use std::thread;
 
 use coro::{Builder, JoinError, JoinHandle, JoinSet};
 
-use common::{Counter, Gate, OnDrop, is_planned, planned, quiet};
+use crate::common::{self, Counter, Gate, OnDrop, is_planned, planned, quiet};
 
 /// Runs `f` on a plain thread, whose sets are on the default runtime, and in a coroutine of each
 /// runtime that matters.

@@ -1,8 +1,6 @@
 //! The functions of `tls` one after another, over and over, with deep recursion in between; what the
 //! next owner of a stack finds there; and ids.
 
-mod common;
-
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -18,7 +16,7 @@ use coro::inspect::{self, ExitTarget, exit_target};
 use coro::raw::State;
 use coro::{JoinError, Runtime, tls};
 
-use common::{Counter, is_planned, on_workers, planned, quiet, runtime, watchdog};
+use crate::common::{self, Counter, is_planned, on_workers, planned, quiet, runtime, watchdog};
 
 const ROUNDS: usize = 1000;
 
