@@ -67,11 +67,11 @@ check_models() {
 test_miri() {
     # Without its sources in place, Miri would ask whether to fetch them.
     if ! rustup component add miri rust-src --toolchain nightly || ! cargo +nightly miri setup; then
-        without 'the locals under Miri: it cannot be had for the nightly toolchain'
+        without 'the locals and the list of waiters under Miri: it cannot be had for the nightly toolchain'
         return
     fi
     # A backtrace of each panic that a test causes would take most of the time.
-    RUST_BACKTRACE=0 CARGO_TARGET_DIR=$(own_target miri) cargo +nightly miri test --lib -- locals::
+    RUST_BACKTRACE=0 CARGO_TARGET_DIR=$(own_target miri) cargo +nightly miri test --lib -- locals:: wait_list::
 }
 
 # The README's command.

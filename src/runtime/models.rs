@@ -4,7 +4,8 @@
 //! outside, one for each worker and one for those that were refused a stack, each of them just a
 //! length, a shelf of stacks, just a number, and workers that go through
 //! [`wait_for_work`](super::worker) step by step, in one round of search. Where that function
-//! changes, its shadow here changes with it.
+//! changes, its shadow here changes with it. The function itself cannot run here, for it runs tasks on
+//! stacks of their own, and takes fresh ones from crossbeam's queues, which loom does not see into.
 //!
 //! A worker of a crew runs what it has found for ever: it leaves, and never looks at a queue again.
 //! So a task that is left lying while a worker sleeps is a deadlock, which loom reports, and a

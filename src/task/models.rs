@@ -13,10 +13,13 @@
 //!   waiter     T6    the handle, or the finishing task
 //! ```
 //!
-//! The operations on a block follow those of `park.rs`, `stack.rs` and `handle.rs` step by step;
-//! where one of those changes, its shadow here changes with it. A queue with a worker behind it is
-//! a parker and a count, so a wake-up that is lost is a deadlock, which loom reports, and one that
-//! comes twice is a count of two (T2).
+//! The operations on a block follow those of `park.rs`, `wake.rs`, `run.rs` and `join.rs` step by step;
+//! where one of those changes, its shadow here changes with it. They cannot be the real ones: between
+//! two steps a task leaves its stack, and loom's threads have stacks of loom's own; and what the rules
+//! protect is plain memory, of which loom knows nothing unless it is in a cell of loom's.
+//!
+//! A queue with a worker behind it is a parker and a count, so a wake-up that is lost is a deadlock,
+//! which loom reports, and one that comes twice is a count of two (T2).
 //!
 //! The models of the inbox are in [`inbox`].
 
@@ -177,7 +180,7 @@ impl ModelBlock {
         });
     }
 
-    /// As `stack::finish`, for a task that nobody on its own worker joins.
+    /// As `run::finish`, for a task that nobody on its own worker joins.
     fn finish(&self) -> Finish {
         let how = self.state().finish_unwaited();
         let last = match how {
@@ -249,7 +252,7 @@ impl ModelBlock {
         self.take_outcome();
     }
 
-    /// As the drop of `handle::Registration`: the joiner does not leave before it is let go (T7).
+    /// As the drop of `join::Registration`: the joiner does not leave before it is let go (T7).
     fn withdraw(&self) {
         if self.state().load().has(RELEASED) || self.state().clear_waiter() {
             return;
