@@ -21,6 +21,11 @@ pub(crate) fn variable<T>(
     parsed
 }
 
+/// What `parse` makes of a variable that is another program's too: nonsense counts as not set.
+pub(crate) fn foreign_variable<T>(name: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    env::var(name).ok().and_then(|value| parse(&value))
+}
+
 /// The number from 1 to `most` that the variable `name` holds; `None` where that is not set, or empty.
 ///
 /// # Panics

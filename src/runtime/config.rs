@@ -1,10 +1,9 @@
 //! What the environment says about runtimes.
 
-use std::env;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use crate::base::env::{count, variable};
+use crate::base::env::{count, foreign_variable, variable};
 use crate::stack::Class;
 
 /// The most workers that a runtime may have.
@@ -32,7 +31,7 @@ pub(super) fn class() -> Class {
     let parse = |value: &str| size(value).and_then(|bytes| Class::for_size(bytes).ok());
     let expected = "a number of bytes such as 300000, 256K or 1M, up to 64M";
     variable("CORO_STACK_SIZE", expected, parse).unwrap_or_else(|| {
-        let least = env::var("RUST_MIN_STACK").ok().and_then(|value| value.parse().ok());
+        let least = foreign_variable("RUST_MIN_STACK", |value| value.parse().ok());
         let least = least.unwrap_or(1).clamp(1, Class::LARGEST_SIZE);
         Class::for_size(least).map_or(Class::DEFAULT, |class| class.max(Class::DEFAULT))
     })

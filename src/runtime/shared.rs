@@ -15,7 +15,7 @@ use crate::base::id::RuntimeId;
 use crate::base::lock::lock;
 use crate::base::report;
 use crate::stack::Class;
-use crate::task::{Header, Mailbox, TaskRef};
+use crate::task::{Fresh, Header, Mailbox};
 
 /// How long a worker that sleeps has for its answer to a census.
 const CENSUS: Duration = Duration::from_millis(100);
@@ -24,9 +24,9 @@ const CENSUS: Duration = Duration::from_millis(100);
 pub(crate) struct Shared {
     pub(super) id: RuntimeId,
     /// Fresh tasks that threads outside the runtime have spawned.
-    pub(super) injector: Injector<TaskRef>,
+    pub(super) injector: Injector<Fresh>,
     /// The other ends of the workers' fresh queues.
-    pub(super) stealers: Box<[Stealer<TaskRef>]>,
+    pub(super) stealers: Box<[Stealer<Fresh>]>,
     pub(super) stack_wait: StackWaitQueue,
     /// The workers' own halves are gone when they have ended; these stay this runtime's for as long as
     /// it is there, so that nobody counts or wakes a stranger's worker.
@@ -105,7 +105,7 @@ impl Shared {
     }
 
     /// Queues a fresh task from a thread that is none of the workers.
-    pub(super) fn spawn(&self, task: TaskRef) {
+    pub(super) fn spawn(&self, task: Fresh) {
         self.injector.push(task);
         self.idle.notify(&self.mailboxes);
         // The fence in `notify` orders the push before this load; `close` has the other half. So
@@ -117,7 +117,7 @@ impl Shared {
 
     /// Sets a fresh task aside that was refused a stack.
     #[cold]
-    pub(super) fn set_aside(&self, task: TaskRef) {
+    pub(super) fn set_aside(&self, task: Fresh) {
         self.stack_wait.push(task);
         fence(Ordering::SeqCst);
         if self.stack_wait.any_retryable() {
@@ -185,12 +185,13 @@ impl Drop for Shared {
     fn drop(&mut self) {
         self.discard_injected();
         // Every worker that there was held us, so all have ended.
-        self.mailboxes.iter().for_each(|mailbox| mailbox.release());
+        // SAFETY: W1, they were acquired for this runtime.
+        self.mailboxes.iter().for_each(|mailbox| unsafe { mailbox.release() });
     }
 }
 
 /// Repeats an attempt to steal for as long as it collides with another.
-pub(super) fn retry(mut attempt: impl FnMut() -> Steal<TaskRef>) -> Option<TaskRef> {
+pub(super) fn retry(mut attempt: impl FnMut() -> Steal<Fresh>) -> Option<Fresh> {
     loop {
         match attempt() {
             Steal::Success(task) => return Some(task),

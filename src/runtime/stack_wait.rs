@@ -18,10 +18,10 @@ use std::sync::{Mutex, MutexGuard};
 
 use crate::base::lock::lock;
 use crate::stack::{Class, stack_pressure};
-use crate::task::TaskRef;
+use crate::task::Fresh;
 
 /// The tasks of each class, the one that has waited longest in front.
-type Queues = [VecDeque<TaskRef>; Class::COUNT];
+type Queues = [VecDeque<Fresh>; Class::COUNT];
 
 /// The fresh tasks that were refused a stack, by class.
 #[derive(Default)]
@@ -37,7 +37,7 @@ impl StackWaitQueue {
     }
 
     /// Queues a task that was refused a stack.
-    pub(super) fn push(&self, task: TaskRef) {
+    pub(super) fn push(&self, task: Fresh) {
         let class = task.class();
         let mut queues = self.lock();
         queues[class.index()].push_back(task);
@@ -45,7 +45,7 @@ impl StackWaitQueue {
     }
 
     /// The task of this class that has waited longest.
-    pub(super) fn pop(&self, class: Class) -> Option<TaskRef> {
+    pub(super) fn pop(&self, class: Class) -> Option<Fresh> {
         let mut queues = self.lock();
         let queue = &mut queues[class.index()];
         let task = queue.pop_front();
@@ -56,7 +56,7 @@ impl StackWaitQueue {
     }
 
     /// A task of any class.
-    pub(super) fn pop_any(&self) -> Option<TaskRef> {
+    pub(super) fn pop_any(&self) -> Option<Fresh> {
         Class::all().find_map(|class| self.pop(class))
     }
 
@@ -80,7 +80,7 @@ impl StackWaitQueue {
     }
 
     /// Shows them all to `f`, which is not to run any of the user's code.
-    pub(super) fn for_each(&self, f: impl FnMut(&TaskRef)) {
+    pub(super) fn for_each(&self, f: impl FnMut(&Fresh)) {
         self.lock().iter().flatten().for_each(f);
     }
 

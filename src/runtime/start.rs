@@ -21,7 +21,7 @@ use crate::base::report;
 use crate::coroutine::{prepare_process, prepare_thread};
 use crate::fork;
 use crate::stack::{self, Class};
-use crate::task::{Mailbox, TaskRef};
+use crate::task::{Fresh, Mailbox};
 use crate::thread;
 
 /// Worker threads, and the coroutines that run on them.
@@ -100,7 +100,7 @@ impl Runtime {
     fn start_worker(
         &self,
         index: usize,
-        queue: deque::Worker<TaskRef>,
+        queue: deque::Worker<Fresh>,
         thread_name: &str,
     ) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);

@@ -33,7 +33,7 @@ use super::monitor;
 use super::shared::{Shared, retry};
 use super::survivors::{self, NAMED};
 use crate::stack::{self, Class, Pool, Slot, stack_pressure};
-use crate::task::{Listed, Local, Mailbox, ResumeOutcome, Started, SwitchReason, TaskRef};
+use crate::task::{Fresh, Listed, Local, Mailbox, ResumeOutcome, Started, SwitchReason};
 use crate::unwind;
 
 /// At the latest after so many turns the worker looks round, at what it would otherwise see last. A prime, so
@@ -58,7 +58,7 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     local: Local,
     index: usize,
-    fresh: deque::Worker<TaskRef>,
+    fresh: deque::Worker<Fresh>,
     pool: RefCell<Pool>,
     /// The started tasks that have not ended; each knows its place.
     started: RefCell<Vec<Listed>>,
@@ -79,9 +79,10 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(shared: Arc<Shared>, index: usize, fresh: deque::Worker<TaskRef>) -> Worker {
+    pub(super) fn new(shared: Arc<Shared>, index: usize, fresh: deque::Worker<Fresh>) -> Worker {
         Worker {
-            local: Local::new(shared.mailboxes[index]),
+            // SAFETY: W1, each worker of a runtime has a mailbox of its own, and is made once.
+            local: unsafe { Local::new(shared.mailboxes[index]) },
             shared,
             index,
             fresh,
@@ -130,7 +131,7 @@ impl Worker {
 
     /// Queues a fresh task.
     #[inline]
-    pub(super) fn spawn(&self, task: TaskRef) {
+    pub(super) fn spawn(&self, task: Fresh) {
         self.local.mailbox().counters().spawned.add(1);
         self.fresh.push(task);
         if self.shared.mailboxes.len() > 1 {
@@ -232,28 +233,28 @@ impl Worker {
     /// A task that has waited long: from outside, from the far end of the own queue, or from that of
     /// a worker which may be held up. They take turns in being looked at first, for each of them may
     /// never be empty.
-    fn oldest_fresh(&self) -> Option<TaskRef> {
-        const PLACES: [fn(&Worker) -> Option<TaskRef>; 3] =
+    fn oldest_fresh(&self) -> Option<Fresh> {
+        const PLACES: [fn(&Worker) -> Option<Fresh>; 3] =
             [Worker::steal_injected, Worker::steal_own, Worker::steal_from_others];
         let first = self.looks.get() as usize;
         (0..PLACES.len()).find_map(|step| PLACES[(first + step) % PLACES.len()](self))
     }
 
     /// A fresh task from anywhere else, and often more of them into the own queue.
-    fn steal(&self) -> Option<TaskRef> {
+    fn steal(&self) -> Option<Fresh> {
         self.steal_injected().or_else(|| self.steal_from_others())
     }
 
-    fn steal_injected(&self) -> Option<TaskRef> {
+    fn steal_injected(&self) -> Option<Fresh> {
         retry(|| self.shared.injector.steal_batch_and_pop(&self.fresh))
     }
 
     /// The oldest of the own queue.
-    fn steal_own(&self) -> Option<TaskRef> {
+    fn steal_own(&self) -> Option<Fresh> {
         retry(|| self.shared.stealers[self.index].steal())
     }
 
-    fn steal_from_others(&self) -> Option<TaskRef> {
+    fn steal_from_others(&self) -> Option<Fresh> {
         let stealers = &self.shared.stealers;
         let before = self.fresh.len();
         let stolen = (1..stealers.len())
@@ -266,12 +267,12 @@ impl Worker {
 
     /// A task that was refused a stack before, and one for it.
     #[inline]
-    fn retryable(&self) -> Option<(TaskRef, Slot)> {
+    fn retryable(&self) -> Option<(Fresh, Slot)> {
         if self.shared.stack_wait.any_retryable() { self.take_retryable() } else { None }
     }
 
     #[cold]
-    fn take_retryable(&self) -> Option<(TaskRef, Slot)> {
+    fn take_retryable(&self) -> Option<(Fresh, Slot)> {
         let class = self.shared.stack_wait.retryable(self.turn.get())?;
         // The stack comes first, so that a task that is refused again keeps its place.
         let slot = self.take_stack(class)?;
@@ -284,7 +285,7 @@ impl Worker {
 
     /// Runs a fresh task, or sets it aside where there is no stack for it.
     #[inline]
-    fn start(&self, task: TaskRef) {
+    fn start(&self, task: Fresh) {
         match self.take_stack(task.class()) {
             Some(slot) => self.start_on(task, slot),
             None => self.shared.set_aside(task),
@@ -300,16 +301,17 @@ impl Worker {
 
     /// Binds a fresh task to a stack and runs it.
     #[inline]
-    fn start_on(&self, task: TaskRef, slot: Slot) {
+    fn start_on(&self, task: Fresh, slot: Slot) {
         if self.shared.closing.load(Ordering::Relaxed) {
             task.cancel();
         }
-        // SAFETY: T2, the task came from a queue of fresh ones.
+        // SAFETY: W3, this is the worker's thread.
         let task = unsafe { task.bind(self.local.mailbox(), slot) };
         self.local.mailbox().counters().started.add(1);
         {
             let mut started = self.started.borrow_mut();
-            let listed = Listed::new(&task);
+            // SAFETY: T1, `unlist` takes it out when the task has ended.
+            let listed = unsafe { Listed::new(&task) };
             listed.set_index(started.len());
             started.push(listed);
         }
@@ -441,7 +443,7 @@ impl Worker {
     }
 
     /// Looks for a fresh task a few times over.
-    fn search(&self) -> Option<TaskRef> {
+    fn search(&self) -> Option<Fresh> {
         for round in 0..SEARCH_ROUNDS {
             if let Some(task) = self.fresh.pop().or_else(|| self.steal()) {
                 return Some(task);

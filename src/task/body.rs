@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicPtr;
 
 use super::block;
 use super::children::Children;
-use super::header::{Header, TaskRef, VTable, drop_header};
+use super::header::{Fresh, Header, TaskRef, VTable, drop_header};
 use super::join::JoinHandle;
 use super::outcome::{JoinError, Outcome};
 use super::state::State;
@@ -75,7 +75,7 @@ pub(crate) unsafe fn spawn<F, T, P>(
     closure: F,
     parent: P,
     options: SpawnOptions,
-) -> (TaskRef, JoinHandle<T>)
+) -> (Fresh, JoinHandle<T>)
 where
     F: FnOnce() -> T + Send,
     T: Send,
@@ -111,7 +111,10 @@ where
         (&raw mut (*task).parent).write(parent);
         (&raw mut (*task).content).cast::<F>().write(closure);
         let header = task.cast::<Header>();
-        (TaskRef::from_raw(header), JoinHandle::new(TaskRef::from_raw(header), options.runtime))
+        (
+            Fresh::new(TaskRef::from_raw(header)),
+            JoinHandle::new(TaskRef::from_raw(header), options.runtime),
+        )
     }
 }
 

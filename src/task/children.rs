@@ -73,10 +73,13 @@ impl Children {
         self.panicked.load(Ordering::Relaxed) > 0
     }
 
-    /// Has `owner` woken when the last child has ended. Once, by the owner, which then waits until
-    /// [`are_over`](Children::are_over) (T8).
-    pub(super) fn begin_wait(&self, owner: Waiter<BorrowedTask>) {
-        // SAFETY: our one is still counted, so no child looks yet.
+    /// Has `owner` woken when the last child has ended.
+    ///
+    /// # Safety
+    ///
+    /// It is called once, by the owner, which then stays until [`are_over`](Children::are_over) (T8).
+    pub(super) unsafe fn begin_wait(&self, owner: Waiter<BorrowedTask>) {
+        // SAFETY: T8, our one is still counted, so no child looks yet.
         unsafe { *self.owner.get() = Some(owner) };
         // Release: publishes the owner. Acquire: with `remove`.
         self.running.fetch_sub(1, Ordering::AcqRel);
@@ -88,8 +91,12 @@ impl Children {
         self.running.load(Ordering::Acquire) == 0
     }
 
-    /// Counts the calling child off.
-    pub(super) fn remove(&self) {
+    /// Counts a child off.
+    ///
+    /// # Safety
+    ///
+    /// The child was counted, and uses nothing of its scope's any more (T8).
+    pub(super) unsafe fn remove(&self) {
         let mut running = self.running.load(Ordering::Acquire);
         while running != 1 {
             // Release: pairs with `are_over`, as do the other children's. Acquire: the owner's cell.

@@ -167,6 +167,34 @@ impl Drop for TaskRef {
     }
 }
 
+/// A task that has not started, in the hands of a queue, or of whoever took it from there to start or to discard it. It
+/// is the reference that the task holds of itself (T1).
+pub(crate) struct Fresh(TaskRef);
+
+impl Fresh {
+    /// # Safety
+    ///
+    /// The task was just made, and there is no other `Fresh` of it.
+    #[inline]
+    pub(super) unsafe fn new(task: TaskRef) -> Fresh {
+        Fresh(task)
+    }
+
+    #[inline]
+    pub(super) fn into_raw(self) -> *const Header {
+        self.0.into_raw()
+    }
+}
+
+impl Deref for Fresh {
+    type Target = TaskRef;
+
+    #[inline]
+    fn deref(&self) -> &TaskRef {
+        &self.0
+    }
+}
+
 /// A task that waits, and its worker. Not a counted reference: the task stays because it waits (T7, T8, Q1).
 #[derive(Clone, Copy)]
 pub(super) struct BorrowedTask {
@@ -224,8 +252,12 @@ impl Deref for Started {
 pub(crate) struct Listed(NonNull<Header>);
 
 impl Listed {
-    /// The same task once more, for the worker's list.
-    pub(crate) fn new(task: &Started) -> Listed {
+    /// The same task once more.
+    ///
+    /// # Safety
+    ///
+    /// It is kept by the task's worker, and until the task ends (T1).
+    pub(crate) unsafe fn new(task: &Started) -> Listed {
         Listed(task.0)
     }
 

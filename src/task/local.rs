@@ -50,7 +50,10 @@ thread_local! {
 }
 
 impl Local {
-    pub(crate) fn new(mailbox: &'static Mailbox<Header>) -> Local {
+    /// # Safety
+    ///
+    /// There is no other `Local` with this mailbox.
+    pub(crate) unsafe fn new(mailbox: &'static Mailbox<Header>) -> Local {
         Local {
             mailbox,
             ready: UnsafeCell::default(),

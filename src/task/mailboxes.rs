@@ -20,8 +20,12 @@ impl Mailbox<Header> {
         unused.unwrap_or_else(|| ALL.add(Mailbox::new()))
     }
 
-    /// Makes the mailbox free for another worker; its own has ended, or never began.
-    pub(crate) fn release(&'static self) {
+    /// Makes the mailbox free for another worker.
+    ///
+    /// # Safety
+    ///
+    /// It was acquired, and its worker has ended, or never began.
+    pub(crate) unsafe fn release(&'static self) {
         lock(&UNUSED).push(self);
     }
 

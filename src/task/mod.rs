@@ -63,7 +63,7 @@ pub(crate) use body::{Child, Free, Parent, SpawnOptions, spawn};
 pub(crate) use children::Children;
 pub(crate) use current::{calling_waiter, current_task};
 pub(crate) use deadline::Deadline;
-pub(crate) use header::{Header, Listed, Started, TaskRef};
+pub(crate) use header::{Fresh, Header, Listed, Started, TaskRef};
 pub(crate) use join::observe_joins;
 pub(crate) use label::{TaskLabel, WaitLabel};
 pub(crate) use local::Local;

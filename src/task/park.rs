@@ -160,7 +160,8 @@ pub(crate) fn park_undisturbed(reason: ParkReason) {
 pub(crate) fn wait_for_children(children: &Children, elsewhere: bool) {
     match current_task() {
         Some(task) => {
-            children.begin_wait(Waiter::Task(task.as_borrowed()));
+            // SAFETY: T8, we wait below.
+            unsafe { children.begin_wait(Waiter::Task(task.as_borrowed())) };
             let reason = ParkReason::new(Waiting::Children, elsewhere);
             while !children.are_over() {
                 park_undisturbed(reason);
@@ -168,7 +169,8 @@ pub(crate) fn wait_for_children(children: &Children, elsewhere: bool) {
         }
         None => {
             let parker = ThreadParker::here();
-            children.begin_wait(Waiter::Thread(parker.clone()));
+            // SAFETY: T8, as above.
+            unsafe { children.begin_wait(Waiter::Thread(parker.clone())) };
             loop {
                 let seen = parker.wakes();
                 if children.are_over() {

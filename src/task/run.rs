@@ -5,7 +5,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::children::Children;
-use super::header::{Header, Started, TaskRef, free};
+use super::header::{Fresh, Header, Started, free};
 use super::local;
 use super::mailbox::Mailbox;
 use super::stack::{ParkReason, SwitchReason, TaskStack};
@@ -27,12 +27,12 @@ pub(crate) enum ResumeOutcome {
     Ended(Slot, u32),
 }
 
-impl TaskRef {
-    /// Binds a fresh task to a stack and to the calling thread's worker. It runs when resumed.
+impl Fresh {
+    /// Binds the task to a stack and to the calling thread's worker, which is `owner`'s. It runs when resumed.
     ///
     /// # Safety
     ///
-    /// The task is fresh, and the caller took it from its queue.
+    /// The calling thread is the worker of that mailbox.
     #[inline]
     pub(crate) unsafe fn bind(self, owner: &'static Mailbox<Header>, slot: Slot) -> Started {
         debug_assert!(local::is_here(owner) && self.stack.get().is_null());
@@ -73,11 +73,11 @@ impl TaskRef {
         unsafe { Started::from_raw(self.into_raw().cast_mut()) }
     }
 
-    /// Ends a fresh task as cancelled, in the calling context: its closure is dropped unrun.
+    /// Ends the task as cancelled, in the calling context: its closure is dropped unrun.
     pub(crate) fn discard(self) {
         self.cancel();
-        // SAFETY: the task is fresh and was taken from its queue, so its content is ours; `run`
-        // drops the closure of a cancelled task, on whatever stack. `finish` takes our reference.
+        // SAFETY: T5, it is fresh, so its content is ours. `run` drops the closure of a cancelled task, on whatever
+        // stack. `finish` takes our reference.
         unsafe {
             (self.vtable.run)(self.as_ptr().cast());
             // Release: as `Counter::add`.
