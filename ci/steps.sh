@@ -97,12 +97,9 @@ test_small() {
         cargo test --test 'switch_*' --test 'task*'
 }
 
-# Without optimisation across crates, and with frame pointers, the frames at a switch of stacks are others. The rest
-# of the tests under these are legs of ci/full.sh.
-test_no_lto() {
-    CARGO_PROFILE_RELEASE_LTO=off CARGO_TARGET_DIR=$(own_target frames) cargo test --release --test 'switch_*'
-}
-test_frame_pointers() {
+# Without optimisation across crates, and with frame pointers, the frames at a switch of stacks are others. Each of
+# the two alone, and the rest of the tests under them, are legs of ci/full.sh.
+test_frames() {
     CARGO_PROFILE_RELEASE_LTO=off CARGO_TARGET_DIR=$(own_target frames) \
         test_with_flag -Cforce-frame-pointers=yes --release --test 'switch_*'
 }
