@@ -26,7 +26,7 @@ impl Runtime {
     /// it. Of each worker ten are named and the others counted; of one that is kept busy, the one that runs.
     ///
     /// A cancellation unwinds as a panic does, and aborts where a panic would: see
-    /// [`JoinHandle::cancel`]. [`shield`](crate::shield) puts it off, and is waited for.
+    /// [`JoinHandle::cancel`](crate::JoinHandle::cancel). [`shield`](crate::shield) puts it off, and is waited for.
     ///
     /// Called in a coroutine of this very runtime, or in the destructor of a thread-local of one of its
     /// threads, it begins the shutdown and does not wait. In a process that was forked from the one which

@@ -15,16 +15,16 @@ pub(super) static SPAWNED_OUTSIDE: AtomicU64 = AtomicU64::new(0);
 
 /// Starts a coroutine that runs `f`.
 ///
-/// Called in a coroutine, it starts the new one on the same [`Runtime`]; called elsewhere, on the
+/// Called in a coroutine, it starts the new one on the same [`Runtime`](crate::Runtime); called elsewhere, on the
 /// default one, which lives as long as the process and has as many workers as the process may use
-/// CPUs, or as `CORO_WORKERS` says, or as [`RuntimeBuilder::build_default`] was told. The function of [`blocking`](crate::blocking()) runs elsewhere: what it
+/// CPUs, or as `CORO_WORKERS` says, or as [`RuntimeBuilder::build_default`](crate::RuntimeBuilder::build_default) was told. The function of [`blocking`](crate::blocking()) runs elsewhere: what it
 /// starts goes to the default runtime.
 ///
 /// The coroutine runs in parallel with its caller, on whichever worker takes it first, and stays on
 /// that worker: what it holds on its stack need not be `Send`. What it captures and what it returns
 /// must be.
 ///
-/// A panic ends the coroutine and nothing else, and is what [`JoinHandle::join`] gives. The panic hook's message names
+/// A panic ends the coroutine and nothing else, and is what [`JoinHandle::join`](crate::JoinHandle::join) gives. The panic hook's message names
 /// the worker's thread. A hook of your own finds the coroutine by [`current`](crate::current): its id and name.
 /// Where there is no handle left to join it by, a line on stderr tells who has panicked, once for each place of
 /// spawning.
@@ -41,8 +41,8 @@ pub(super) static SPAWNED_OUTSIDE: AtomicU64 = AtomicU64::new(0);
 /// # Panics
 ///
 /// When the default runtime cannot be started, with the reason; when it finds nonsense in the
-/// environment, as [`RuntimeBuilder::build`]; in a process that was forked from one that uses
-/// coroutines. [`Builder::spawn`] gives an error instead of the first.
+/// environment, as [`RuntimeBuilder::build`](crate::RuntimeBuilder::build); in a process that was forked from one that uses
+/// coroutines. [`Builder::spawn`](crate::Builder::spawn) gives an error instead of the first.
 ///
 /// # Examples
 ///

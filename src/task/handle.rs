@@ -9,7 +9,7 @@ use super::header::TaskRef;
 use crate::base::id::Id;
 
 /// A handle of a running or finished coroutine that does not own its value: it can be cloned, sent
-/// and shared. From [`current`] or [`JoinHandle::handle`].
+/// and shared. From [`current`] or [`JoinHandle::handle`](crate::JoinHandle::handle).
 ///
 /// # Examples
 ///
@@ -109,7 +109,7 @@ impl Handle {
         self.task.name()
     }
 
-    /// As [`JoinHandle::cancel`].
+    /// As [`JoinHandle::cancel`](crate::JoinHandle::cancel).
     ///
     /// # Examples
     ///
