@@ -20,7 +20,8 @@ FLOORS = """
     task
     runtime
     scope time wait blocking
-    join_set exit inspect
+    join_set exit chan
+    inspect
 """
 
 SRC = Path(__file__).resolve().parents[1] / "src"

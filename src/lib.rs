@@ -5,6 +5,7 @@ compile_error!("coro runs on x86_64 Linux with glibc only");
 
 mod base;
 mod blocking;
+pub mod chan;
 mod check;
 mod coroutine;
 mod driver;

@@ -81,6 +81,16 @@ fn every_reason() {
     expect(&waits.handle(), line!() - 1, "a future");
     let ticks = runtime.go(|| coro::interval(Duration::MAX).tick());
     expect(&ticks.handle(), line!() - 1, "sleep");
+    let (sender, receiver) = coro::chan::bounded::<()>(0);
+    let made = line!() - 1;
+    let receives = runtime.go(move || receiver.recv());
+    let reason = format!("a value from a channel made at tests/runtime_deadlock.rs:{made}:30");
+    expect(&receives.handle(), line!() - 2, &reason);
+    let (full, _unused) = coro::chan::bounded::<()>(0);
+    let made = line!() - 1;
+    let sends = runtime.go(move || full.send(()));
+    let reason = format!("room in a channel made at tests/runtime_deadlock.rs:{made}:27");
+    expect(&sends.handle(), line!() - 2, &reason);
     let named = runtime.go(|| Builder::new().name("with a name").spawn(park_forever).unwrap());
     let line = line!() - 1;
     let named = named.join().unwrap();
@@ -108,7 +118,7 @@ fn every_reason() {
     // Its member is not known here; the line that is expected is that of the set's owner.
     expect(&members.handle(), line!() - 6, "a future");
     let _ = named.join();
-    unreachable!("{of:?} is parked for ever");
+    unreachable!("{of:?} is parked for ever, and {sender:?} is there");
 }
 
 fn in_a_scope() {
@@ -419,7 +429,7 @@ fn runtime_deadlock_lists_everybody_and_why() {
     let _watchdog = common::watchdog();
     const TEST: &str = "runtime_deadlock_lists_everybody_and_why";
     for (case, threads, alive) in [
-        ("every reason", 1, 11),
+        ("every reason", 1, 13),
         ("in a scope", 1, 2),
         ("two join", 2, 2),
         ("one joins another", 1, 3),

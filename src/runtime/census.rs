@@ -11,7 +11,7 @@ use std::time::Instant;
 use crate::base::lock::lock;
 use crate::base::report;
 use crate::task::{
-    Header, Listed, Mailbox, ParkReason, TaskLabel, WaitLabel, WaitList, wait_until,
+    Header, Listed, Mailbox, ParkReason, TaskLabel, WaitLabel, WaitList, wait_until, wake_all,
 };
 
 /// A started task, as its worker lists it.
@@ -127,6 +127,6 @@ impl Census {
         };
         // Outside of the lock: nobody may be there to read them.
         reports.iter().for_each(|text| report::write(text.as_bytes()));
-        WaitList::wake_all(&self.answers, |answers| &mut answers.waiters);
+        wake_all(&self.answers, |answers| &mut answers.waiters);
     }
 }

@@ -16,7 +16,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::base::lock::lock;
-use crate::task::{ParkReason, WaitList, pause_until, wait_until};
+use crate::task::{ParkReason, WaitList, pause_until, wait_until, wake_all};
 
 /// About as long as a thread takes to end that has nothing left to do.
 const FIRST_PAUSE: Duration = Duration::from_micros(20);
@@ -64,7 +64,7 @@ impl ShutdownLatch {
             state.workers == 0
         };
         if is_last {
-            WaitList::wake_all(&self.state, State::waiters);
+            wake_all(&self.state, State::waiters);
         }
     }
 

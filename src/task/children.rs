@@ -9,7 +9,6 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::header::{BorrowedTask, Header};
-use super::local;
 use super::waiter::Waiter;
 
 /// Counts the children of one scope that have not ended, and wakes the owner after the last.
@@ -114,18 +113,11 @@ impl Children {
         // the count is zero the owner may go on and take the `Children` with it.
         // SAFETY: the owner wrote the cell before it took its one off.
         match unsafe { &*self.owner.get() } {
-            // It cannot go on before this worker has switched to it, so it needs no holding.
-            Some(Waiter::Task(owner)) if local::is_here(owner.owner) => {
-                let owner = owner.header;
-                self.running.store(0, Ordering::Release);
-                // SAFETY: T8.
-                unsafe { owner.as_ref() }.wake();
-            }
             Some(owner) => {
-                // SAFETY: T8, it waits.
-                let owner = unsafe { owner.hold() };
+                // SAFETY: T8, it waits, and is woken at once.
+                let wakeup = unsafe { owner.wakeup() };
                 self.running.store(0, Ordering::Release);
-                owner.wake();
+                wakeup.wake();
             }
             None => unreachable!("the owner's one is off"),
         }

@@ -275,7 +275,8 @@ impl Listed {
     /// What it waits for; `None` as above.
     pub(crate) fn waits_for(&self) -> Option<WaitLabel> {
         let waiting = self.parked_for()?.waiting;
-        Some(WaitLabel { waiting, joined: self.task_stack().joined.get() })
+        let stack = self.task_stack();
+        Some(WaitLabel { waiting, joined: stack.joined.get(), made_at: stack.made_at.get() })
     }
 
     fn task_stack(&self) -> &TaskStack {

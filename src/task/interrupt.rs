@@ -99,6 +99,11 @@ impl Current {
         self.state.load().has(CANCEL) || deadline::any(self.record())
     }
 
+    /// Whether the task is to be interrupted now.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.is_interruptible() && due(self.record(), Some(self), now).is_some()
+    }
+
     /// Interrupts the task if there is a reason, before it is suspended.
     #[cold]
     pub(super) fn interrupt(&self, now: Instant) {
@@ -124,11 +129,18 @@ impl Current {
 
 /// Unwinds the calling thread, which is in no task, if a deadline is past.
 pub(super) fn interrupt_thread(now: Instant) {
-    let due =
-        |record: Running<'_>| if deadline::any(record) { due(record, None, now) } else { None };
-    if let Some(interruption) = record::with(due) {
+    if let Some(interruption) = due_on_thread(now) {
         resume_unwind(interruption.deliver());
     }
+}
+
+/// Whether the calling thread, which is in no task, is to be interrupted now.
+pub(super) fn thread_is_due(now: Instant) -> bool {
+    due_on_thread(now).is_some()
+}
+
+fn due_on_thread(now: Instant) -> Option<Interruption> {
+    record::with(|record| if deadline::any(record) { due(record, None, now) } else { None })
 }
 
 /// Notes whether the cancellation of the task `id` was delivered. One that code of ours has caught on its

@@ -33,6 +33,10 @@ pub(crate) enum Waiting {
     /// The end of the coroutines of a scope.
     Children,
     Future,
+    /// Room in a channel.
+    Send,
+    /// A value from a channel.
+    Receive,
     Blocking,
     Shutdown,
     Exit,
@@ -44,20 +48,28 @@ pub(crate) struct WaitLabel {
     pub(super) waiting: Waiting,
     /// Of the coroutine that it joins, if it has joined one.
     pub(super) joined: Option<Id>,
+    /// Where the thing was made that it waits in, if it has waited in one.
+    pub(super) made_at: Option<&'static Location<'static>>,
 }
 
 impl fmt::Display for WaitLabel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match (self.waiting, self.joined) {
-            (Waiting::Park, _) => "park",
-            (Waiting::Sleep, _) => "sleep",
-            (Waiting::Join, Some(id)) => return write!(f, "the end of coroutine {id}"),
-            (Waiting::Join, None) => "the end of a coroutine",
-            (Waiting::Children, _) => "the end of its scope's coroutines",
-            (Waiting::Future, _) => "a future",
-            (Waiting::Blocking, _) => "a blocking call",
-            (Waiting::Shutdown, _) => "the end of a runtime",
-            (Waiting::Exit, _) => "the end of the process",
-        })
+        f.write_str(match self.waiting {
+            Waiting::Park => "park",
+            Waiting::Sleep => "sleep",
+            Waiting::Join => "the end of coroutine",
+            Waiting::Children => "the end of its scope's coroutines",
+            Waiting::Future => "a future",
+            Waiting::Send => "room in a channel",
+            Waiting::Receive => "a value from a channel",
+            Waiting::Blocking => "a blocking call",
+            Waiting::Shutdown => "the end of a runtime",
+            Waiting::Exit => "the end of the process",
+        })?;
+        match (self.waiting, self.joined, self.made_at) {
+            (Waiting::Join, Some(id), _) => write!(f, " {id}"),
+            (Waiting::Send | Waiting::Receive, _, Some(place)) => write!(f, " made at {place}"),
+            _ => Ok(()),
+        }
     }
 }

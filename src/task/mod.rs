@@ -41,7 +41,7 @@ mod interrupt;
 mod park;
 
 mod poll;
-mod wait_until;
+mod wait;
 
 mod handle;
 
@@ -65,14 +65,15 @@ pub(crate) use current::{calling_waiter, current_task};
 pub(crate) use deadline::Deadline;
 pub(crate) use header::{Fresh, Header, Listed, Started, TaskRef};
 pub(crate) use join::observe_joins;
-pub(crate) use label::{TaskLabel, WaitLabel};
+pub(crate) use label::{TaskLabel, WaitLabel, Waiting};
 pub(crate) use local::Local;
 pub(crate) use mailbox::Mailbox;
 pub(crate) use park::{park_for, park_thread, park_undisturbed, wait_for_children, wait_on_thread};
-pub(crate) use poll::poll_or_park;
+pub(crate) use poll::{poll_or_park, spend_budget};
 pub(crate) use run::{ResumeOutcome, discarded};
 pub(crate) use stack::{ParkReason, SwitchReason};
 pub(crate) use thread_parker::ThreadParker;
-pub(crate) use wait_list::WaitList;
-pub(crate) use wait_until::{pause_until, wait_until};
+pub(crate) use wait::{Caller, pause_until, wait_until, wake_all};
+pub(crate) use wait_list::{WaitEnd, WaitList};
 pub(crate) use waiter::Waiter;
+pub(crate) use wake::Wakeup;

@@ -27,6 +27,7 @@ mod handle;
 mod inbox;
 mod park;
 mod release;
+mod wait_list;
 
 use std::sync::Arc;
 

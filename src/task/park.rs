@@ -46,7 +46,7 @@ impl Current {
     /// As [`park`](Current::park), but an interruption waits for a later suspension. Gives the token that
     /// was there for this wait, or 0.
     #[inline(always)]
-    fn park_undisturbed(&self, reason: ParkReason) -> usize {
+    pub(super) fn park_undisturbed(&self, reason: ParkReason) -> usize {
         fork::check();
         let taken = self.state.take(NOTIFIED | reason.token());
         if taken != 0 {
@@ -70,7 +70,7 @@ impl Current {
     }
 
     /// Has the task unparked at `time`, until the timer is dropped.
-    fn set_timer(&self, time: Instant) -> Timer {
+    pub(super) fn set_timer(&self, time: Instant) -> Timer {
         // SAFETY: it runs, and is in no queue. The timer goes before the task does, for its holders
         // are suspended with the task, and by nothing else; what fires just unparks.
         let task = unsafe { Started::from_raw(self.as_ptr()) };

@@ -46,6 +46,14 @@ static WAKER: RawWakerVTable = RawWakerVTable::new(
     },
 );
 
+/// Counts an operation that may not have to wait. After so many, lets others go first.
+#[inline(always)]
+pub(crate) fn spend_budget() {
+    if own_task_in_budget().is_none() {
+        step_aside_out_of_budget();
+    }
+}
+
 /// After so many operations that did not have to wait, lets others go first, once: so a loop of them starves nobody,
 /// and can be interrupted. Before the operation, so that an interruption loses nothing. Gives the calling task.
 #[cold]

@@ -61,6 +61,7 @@ impl Fresh {
                 index: Cell::new(0),
                 reason: Cell::new(ParkReason::PARK),
                 joined: Cell::new(None),
+                made_at: Cell::new(None),
                 token: Cell::new(0),
                 waits: Cell::new(0),
                 slot,

@@ -14,6 +14,7 @@
 
 use std::cell::Cell;
 use std::mem::{MaybeUninit, size_of};
+use std::panic::Location;
 
 use super::label::Waiting;
 use super::state::{TOKEN, WOKEN};
@@ -77,6 +78,8 @@ pub(super) struct TaskStack {
     pub(super) reason: Cell<ParkReason>,
     /// The coroutine that the task has joined last.
     pub(super) joined: Cell<Option<Id>>,
+    /// Where the thing was made in which the task has waited last.
+    pub(super) made_at: Cell<Option<&'static Location<'static>>>,
     /// The token that has ended this wait without a trace in the state word, or 0.
     pub(super) token: Cell<usize>,
     /// How many times the task has waited for a future, and may have taken WOKEN.

@@ -1,33 +1,73 @@
 //! A list of waiters whose nodes lie on the stacks of those that wait, so that to wait allocates nothing.
 //!
 //! The list is part of a state under a lock. Whoever waits links its node under the lock, and unlinks it under the
-//! lock before it leaves, also when it is interrupted. Whoever wakes a waiter unlinks the node first.
+//! lock before it leaves, also when it is interrupted. Whoever wakes a waiter unlinks the node first, hands over what
+//! there is to hand over, and tells the node that the wait has ended.
 //!
-//! - **Q1** A node is linked and unlinked under the lock of its list, and does not leave its place while it is linked.
-//!   So every node in a list may be touched by whoever holds the lock.
-//! - **Q2** A waiter that is taken from a list is held by a counted reference from before its node is unlinked. The
-//!   node is not touched afterwards, because its owner may leave.
+//! - **Q1** A node is linked, unlinked and told under the lock of its list, and does not leave its place before it is
+//!   unlinked by its owner or told. So every node in a list may be touched by whoever holds the lock.
+//! - **Q2** To tell a node is the last touch of it, because its owner may leave then. What is needed to wake the owner
+//!   is taken before.
 
 use std::cell::Cell;
 use std::ptr;
-use std::sync::Mutex;
 
-use super::header::{BorrowedTask, TaskRef};
+use super::header::BorrowedTask;
 use super::waiter::Waiter;
-use crate::base::lock::lock;
+use super::wake::Wakeup;
+use crate::base::atomics::{AtomicU32, Ordering};
+
+/// How a wait has ended that nothing has cut short.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum WaitEnd {
+    /// What was waited for is there, or was handed over.
+    Served,
+    /// It will not come.
+    Closed,
+}
+
+const WAITS: u32 = 0;
+const SERVED: u32 = 1;
+const CLOSED: u32 = 2;
 
 /// A place in a list, on the stack of whoever waits.
-pub(super) struct Node {
+pub(crate) struct Node {
     waiter: Waiter<BorrowedTask>,
+    /// Where a value is handed over, if there is one.
+    slot: *mut (),
+    end: AtomicU32,
     previous: Cell<*const Node>,
     next: Cell<*const Node>,
     is_linked: Cell<bool>,
 }
 
 impl Node {
-    pub(super) fn new(waiter: Waiter<BorrowedTask>) -> Node {
-        let (previous, next) = (Cell::new(ptr::null()), Cell::new(ptr::null()));
-        Node { waiter, previous, next, is_linked: Cell::new(false) }
+    pub(super) fn new(waiter: Waiter<BorrowedTask>, slot: *mut ()) -> Node {
+        Node {
+            waiter,
+            slot,
+            end: AtomicU32::new(WAITS),
+            previous: Cell::new(ptr::null()),
+            next: Cell::new(ptr::null()),
+            is_linked: Cell::new(false),
+        }
+    }
+
+    /// Where a value is handed over.
+    #[inline]
+    pub(crate) fn slot(&self) -> *mut () {
+        self.slot
+    }
+
+    /// How the wait has ended; `None`: it has not.
+    #[inline]
+    pub(crate) fn end(&self) -> Option<WaitEnd> {
+        // Acquire: pairs with `tell`.
+        match self.end.load(Ordering::Acquire) {
+            WAITS => None,
+            SERVED => Some(WaitEnd::Served),
+            _ => Some(WaitEnd::Closed),
+        }
     }
 }
 
@@ -42,17 +82,22 @@ unsafe impl Send for WaitList {}
 
 impl Default for WaitList {
     fn default() -> WaitList {
-        WaitList { first: ptr::null(), last: ptr::null() }
+        WaitList::new()
     }
 }
 
 impl WaitList {
+    pub(crate) const fn new() -> WaitList {
+        WaitList { first: ptr::null(), last: ptr::null() }
+    }
+
     /// Links `node` at the end.
     ///
     /// # Safety
     ///
-    /// The node is in no list, and stays where it is until it is unlinked (Q1).
-    pub(super) unsafe fn push(&mut self, node: *const Node) {
+    /// The node is in no list, and stays where it is until it is unlinked or told (Q1).
+    #[inline]
+    pub(crate) unsafe fn push(&mut self, node: *const Node) {
         // SAFETY: Q1, the caller's word.
         let linked = unsafe { &*node };
         linked.is_linked.set(true);
@@ -66,36 +111,28 @@ impl WaitList {
         self.last = node;
     }
 
-    /// Unlinks `node`, unless somebody has taken its waiter.
+    /// Unlinks `node`, whose owner waits no more. `Some`: somebody has told it before, and that counts.
     ///
     /// # Safety
     ///
     /// It was linked to this list.
-    pub(super) unsafe fn remove(&mut self, node: &Node) {
+    pub(crate) unsafe fn give_up(&mut self, node: &Node) -> Option<WaitEnd> {
         if node.is_linked.get() {
             self.unlink(node);
         }
+        node.end()
     }
 
     /// Takes the waiter that came first.
-    pub(crate) fn pop(&mut self) -> Option<Waiter<TaskRef>> {
+    #[inline]
+    pub(crate) fn take(&mut self) -> Option<Taken<'_>> {
         // SAFETY: Q1.
         let first = unsafe { self.first.as_ref() }?;
-        // SAFETY: Q2, its owner waits for as long as it is linked.
-        let waiter = unsafe { first.waiter.hold() };
         self.unlink(first);
-        Some(waiter)
+        Some(Taken(first))
     }
 
-    /// Wakes all waiters of a list that is part of what `mutex` guards. Each is woken when the lock is free again.
-    pub(crate) fn wake_all<T>(mutex: &Mutex<T>, list: fn(&mut T) -> &mut WaitList) {
-        loop {
-            let waiter = list(&mut lock(mutex)).pop();
-            let Some(waiter) = waiter else { return };
-            waiter.wake();
-        }
-    }
-
+    #[inline]
     fn unlink(&mut self, node: &Node) {
         let (previous, next) = (node.previous.get(), node.next.get());
         // SAFETY: Q1.
@@ -112,16 +149,47 @@ impl WaitList {
     }
 }
 
+/// A waiter that was taken from its list, which is still locked. It has to be told.
+#[must_use = "it waits until it is told"]
+pub(crate) struct Taken<'a>(&'a Node);
+
+impl Taken<'_> {
+    /// Where its owner wants the value, or has it.
+    #[inline]
+    pub(crate) fn slot(&self) -> *mut () {
+        self.0.slot
+    }
+
+    /// Tells it how its wait has ended.
+    ///
+    /// # Safety
+    ///
+    /// The wake-up is used, or dropped, before the calling code is suspended and before code of the user's runs.
+    #[inline]
+    pub(crate) unsafe fn tell(self, end: WaitEnd) -> Wakeup {
+        // SAFETY: Q2, it waits until it is told; the caller's word.
+        let wakeup = unsafe { self.0.waiter.wakeup() };
+        let end = match end {
+            WaitEnd::Served => SERVED,
+            WaitEnd::Closed => CLOSED,
+        };
+        // Release: pairs with `Node::end`.
+        self.0.end.store(end, Ordering::Release);
+        wakeup
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
+    use std::ptr;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::{Wake, Waker};
 
     use proptest::prelude::*;
 
-    use super::{Node, WaitList, Waiter};
+    use super::{Node, WaitEnd, WaitList, Waiter};
 
     /// Tells its number when it is woken.
     struct Noted {
@@ -162,11 +230,11 @@ mod tests {
             let woken = Arc::new(AtomicUsize::new(usize::MAX));
             let node = |number| {
                 let noted = Arc::new(Noted { number, woken: Arc::clone(&woken) });
-                Node::new(Waiter::Waker(Waker::from(noted)))
+                Node::new(Waiter::Waker(Waker::from(noted)), ptr::null_mut())
             };
             let nodes: Vec<Node> = (0..NODES).map(node).collect();
             let mut list = WaitList::default();
-            let mut model = VecDeque::new();
+            let (mut model, mut told) = (VecDeque::new(), Vec::new());
             for step in steps {
                 match step {
                     Step::Push(number) if !model.contains(&number) => {
@@ -177,15 +245,20 @@ mod tests {
                     Step::Push(_) => {}
                     Step::Remove(number) => {
                         // SAFETY: Q1, there is no other list.
-                        unsafe { list.remove(&nodes[number]) };
+                        let end = unsafe { list.give_up(&nodes[number]) };
+                        prop_assert_eq!(end.is_none(), !told.contains(&number));
                         model.retain(|other| *other != number);
                     }
                     Step::Pop => {
-                        let waiter = list.pop();
-                        prop_assert_eq!(waiter.is_some(), !model.is_empty());
-                        if let Some(waiter) = waiter {
-                            waiter.wake();
-                            prop_assert_eq!(Some(woken.load(Ordering::Relaxed)), model.pop_front());
+                        let taken = list.take();
+                        prop_assert_eq!(taken.is_some(), !model.is_empty());
+                        if let Some(taken) = taken {
+                            // SAFETY: Q2, it is woken at once.
+                            unsafe { taken.tell(WaitEnd::Served) }.wake();
+                            let first = model.pop_front().unwrap();
+                            told.push(first);
+                            prop_assert_eq!(woken.load(Ordering::Relaxed), first);
+                            prop_assert_eq!(nodes[first].end(), Some(WaitEnd::Served));
                         }
                     }
                 }

@@ -1,10 +1,10 @@
 //! Waking whoever waits: a task, from any thread, and any other waiter.
 
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::time::Instant;
 
 use super::header::{BorrowedTask, Header, Started, TaskRef};
-use super::local::Local;
+use super::local::{self, Local};
 use super::state::{CANCEL, TOKEN};
 use super::waiter::Waiter;
 
@@ -81,18 +81,40 @@ impl Waiter<TaskRef> {
     }
 }
 
+/// What wakes a waiter that may have left the place where it waited.
+#[must_use = "somebody is to be woken"]
+pub(crate) enum Wakeup {
+    /// A task of this thread's worker. It cannot leave before the worker has switched to it, so it is not counted.
+    Here(NonNull<Header>),
+    Held(Waiter<TaskRef>),
+}
+
+impl Wakeup {
+    #[inline]
+    pub(crate) fn wake(self) {
+        match self {
+            // SAFETY: Q2, our worker has not switched to it yet.
+            Wakeup::Here(task) => unsafe { task.as_ref() }.wake(),
+            Wakeup::Held(waiter) => waiter.wake(),
+        }
+    }
+}
+
 impl Waiter<BorrowedTask> {
-    /// The same waiter, for whoever wakes it when it may wait no more.
+    /// What wakes it, also when it waits no more.
     ///
     /// # Safety
     ///
-    /// It still waits.
-    pub(super) unsafe fn hold(&self) -> Waiter<TaskRef> {
+    /// It still waits, and what this gives is used before the calling code is suspended and before code of the user's
+    /// runs.
+    #[inline]
+    pub(super) unsafe fn wakeup(&self) -> Wakeup {
         match self {
+            Waiter::Task(task) if local::is_here(task.owner) => Wakeup::Here(task.header),
             // SAFETY: the caller's word.
-            Waiter::Task(task) => Waiter::Task(unsafe { task.hold() }),
-            Waiter::Thread(thread) => Waiter::Thread(thread.clone()),
-            Waiter::Waker(waker) => Waiter::Waker(waker.clone()),
+            Waiter::Task(task) => Wakeup::Held(Waiter::Task(unsafe { task.hold() })),
+            Waiter::Thread(thread) => Wakeup::Held(Waiter::Thread(thread.clone())),
+            Waiter::Waker(waker) => Wakeup::Held(Waiter::Waker(waker.clone())),
         }
     }
 }

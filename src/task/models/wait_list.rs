@@ -1,0 +1,62 @@
+//! A hand-over against a waiter that gives up: Q1, Q2, and that exactly one of the two has the value.
+//!
+//! List, node and lock are the real ones.
+
+use std::ptr;
+use std::sync::Arc;
+use std::task::Waker;
+
+use loom::thread;
+
+use crate::base::atomics::{Checked, explore};
+use crate::base::lock::ShortLock;
+use crate::task::wait_list::{Node, WaitEnd, WaitList};
+use crate::task::waiter::Waiter;
+
+const SERVED: u32 = 0;
+const GAVE_UP: u32 = 1;
+
+/// A node in a list, with what is handed over in its slot.
+struct Place {
+    node: Node,
+    slot: Checked<u32>,
+}
+
+// SAFETY: Q1, whoever touches the node has the list's lock.
+unsafe impl Send for Place {}
+// SAFETY: as above.
+unsafe impl Sync for Place {}
+
+/// One waits and gives up at some moment; another hands a value over, if it finds somebody who waits.
+#[test]
+fn loom_hand_over_races_giving_up() {
+    explore(None, &[SERVED, GAVE_UP], |seen| {
+        let list = Arc::new(ShortLock::new(WaitList::new()));
+        let place = Arc::new(Place {
+            node: Node::new(Waiter::Waker(Waker::noop().clone()), ptr::null_mut()),
+            slot: Checked::new(0),
+        });
+        let gives = {
+            let (list, place) = (Arc::clone(&list), Arc::clone(&place));
+            thread::spawn(move || {
+                let mut list = list.lock();
+                let Some(taken) = list.take() else { return false };
+                place.slot.write(|slot| *slot = 7);
+                // SAFETY: Q2, it is dropped at once.
+                drop(unsafe { taken.tell(WaitEnd::Served) });
+                true
+            })
+        };
+        // SAFETY: Q1, it is unlinked or told below, and outlives the list's use.
+        unsafe { list.lock().push(&place.node) };
+        // SAFETY: Q1, it was linked to this list.
+        let end = place.node.end().or_else(|| unsafe { list.lock().give_up(&place.node) });
+        let is_served = end == Some(WaitEnd::Served);
+        if is_served {
+            place.slot.read(|slot| assert_eq!(*slot, 7));
+        }
+        let given = gives.join().unwrap();
+        assert_eq!(given, is_served, "the value has one owner");
+        seen.note(if is_served { SERVED } else { GAVE_UP });
+    });
+}

@@ -1,0 +1,193 @@
+//! Waiting in a list: the same for tasks and threads, and for whatever has the list.
+//!
+//! A wait is cut short by a deadline, and by an interruption. Neither unwinds out of [`Caller::wait`], because the node
+//! is linked then. Whoever waits unlinks the node under the list's lock, and only then lets the interruption come. If
+//! the node was told meanwhile, what was handed over counts, and the interruption comes at the next suspension.
+
+use std::panic::Location;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use super::current::{Current, current_task};
+use super::header::BorrowedTask;
+use super::interrupt::{interrupt_thread, next_look, thread_is_due};
+use super::park::wait_on_thread;
+use super::stack::ParkReason;
+use super::thread_parker::ThreadParker;
+use super::wait_list::{Node, WaitEnd, WaitList};
+use super::waiter::Waiter;
+use crate::base::lock::lock;
+use crate::fork;
+use crate::record;
+use crate::suspension;
+
+/// Whoever is about to wait.
+pub(crate) enum Caller {
+    Task(Current),
+    Thread(Arc<ThreadParker>),
+}
+
+impl Caller {
+    /// The calling task or thread, which is to wait in what was made at this place. If there is a reason to interrupt
+    /// it, that comes now.
+    ///
+    /// # Panics
+    ///
+    /// In a `no_suspend`, and in a process that was forked from one that uses coroutines.
+    #[inline]
+    pub(crate) fn begin(made_at: &'static Location<'static>) -> Caller {
+        fork::check();
+        match current_task() {
+            Some(task) => {
+                suspension::check_task(task.record());
+                if task.is_interruptible() {
+                    task.interrupt(Instant::now());
+                }
+                task.task_stack().made_at.set(Some(made_at));
+                Caller::Task(task)
+            }
+            None => {
+                interrupt_thread(Instant::now());
+                Caller::Thread(ThreadParker::here())
+            }
+        }
+    }
+
+    /// A node for its wait. A value is handed over in `slot`.
+    #[inline]
+    pub(crate) fn node(&self, slot: *mut ()) -> Node {
+        Node::new(self.as_waiter(), slot)
+    }
+
+    #[inline]
+    fn as_waiter(&self) -> Waiter<BorrowedTask> {
+        match self {
+            Caller::Task(task) => Waiter::Task(task.as_borrowed()),
+            Caller::Thread(thread) => Waiter::Thread(thread.clone()),
+        }
+    }
+
+    /// Waits until `node`, which is linked, was told. `None`: `deadline` has come, or an interruption is due.
+    #[inline]
+    pub(crate) fn wait(
+        &self,
+        node: &Node,
+        reason: ParkReason,
+        deadline: Option<Instant>,
+    ) -> Option<WaitEnd> {
+        match self {
+            Caller::Task(task) if deadline.is_none() && !task.is_interruptible() => {
+                task.park_undisturbed(reason);
+                node.end().or_else(|| self.wait_on(node, reason, deadline))
+            }
+            _ => self.wait_on(node, reason, deadline),
+        }
+    }
+
+    #[cold]
+    fn wait_on(
+        &self,
+        node: &Node,
+        reason: ParkReason,
+        deadline: Option<Instant>,
+    ) -> Option<WaitEnd> {
+        loop {
+            let seen = match self {
+                Caller::Task(_) => 0,
+                Caller::Thread(thread) => thread.wakes(),
+            };
+            if let Some(end) = node.end() {
+                return Some(end);
+            }
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return None;
+            }
+            match self {
+                Caller::Task(task) => {
+                    if task.is_due(now) {
+                        return None;
+                    }
+                    let look = next_look(task.record(), now).into_iter().chain(deadline).min();
+                    let _timer = look.map(|time| task.set_timer(time));
+                    task.park_undisturbed(reason);
+                }
+                Caller::Thread(thread) => {
+                    if thread_is_due(now) {
+                        return None;
+                    }
+                    let look = record::with(|record| next_look(record, now));
+                    let look = look.into_iter().chain(deadline).min();
+                    thread.block(seen, look.map(|time| time - now));
+                }
+            }
+        }
+    }
+
+    /// Interrupts the caller if that is due; after its node was unlinked.
+    pub(crate) fn interrupt(&self) {
+        match self {
+            Caller::Task(task) => task.interrupt_resumed(0),
+            Caller::Thread(_) => interrupt_thread(Instant::now()),
+        }
+    }
+}
+
+/// Waits until `is_over` says so of what `mutex` guards, or until `deadline`; true: the former. Whoever changes the
+/// state wakes the waiters of its list, which `list` finds. `is_over` and `list` run under the lock.
+///
+/// An interruption unwinds out of it.
+#[track_caller]
+pub(crate) fn wait_until<T>(
+    mutex: &Mutex<T>,
+    list: fn(&mut T) -> &mut WaitList,
+    deadline: Instant,
+    reason: ParkReason,
+    mut is_over: impl FnMut(&mut T) -> bool,
+) -> bool {
+    loop {
+        let caller = Caller::begin(Location::caller());
+        let node = caller.node(std::ptr::null_mut());
+        {
+            let mut state = lock(mutex);
+            if is_over(&mut state) {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            // SAFETY: Q1, it is told or unlinked below.
+            unsafe { list(&mut state).push(&node) };
+        }
+        if caller.wait(&node, reason, Some(deadline)).is_none() {
+            // SAFETY: Q1, it was linked to this list.
+            unsafe { list(&mut lock(mutex)).give_up(&node) };
+            caller.interrupt();
+        }
+    }
+}
+
+/// Wakes all waiters of a list that is part of what `mutex` guards. Each is woken when the lock is free again.
+pub(crate) fn wake_all<T>(mutex: &Mutex<T>, list: fn(&mut T) -> &mut WaitList) {
+    loop {
+        let wakeup = {
+            let mut state = lock(mutex);
+            let Some(taken) = list(&mut state).take() else { return };
+            // SAFETY: Q2, it is woken below.
+            unsafe { taken.tell(WaitEnd::Served) }
+        };
+        wakeup.wake();
+    }
+}
+
+/// Suspends the caller until `time`. May return early.
+pub(crate) fn pause_until(time: Instant, reason: ParkReason) {
+    match current_task() {
+        Some(task) => task.park_until(time, reason),
+        None => {
+            let thread = ThreadParker::here();
+            let left = time.saturating_duration_since(Instant::now());
+            wait_on_thread(&thread, thread.wakes(), Some(left));
+        }
+    }
+}

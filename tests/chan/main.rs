@@ -1,0 +1,10 @@
+//! Channels: what goes through them and in which order, how they close, and that of a value and an interruption that
+//! meet nothing is lost. Each on 1, 2 and 4 workers, with threads among the users.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod close;
+mod drops;
+mod order;
+mod races;
