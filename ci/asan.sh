@@ -2,11 +2,11 @@
 # The debug suite, or the soak, under AddressSanitizer:
 #
 #     bash ci/asan.sh                          # all tests, those in the documentation included
-#     bash ci/asan.sh --test fault_sanitizer   # whatever `cargo test` understands
+#     bash ci/asan.sh --test fault             # whatever `cargo test` understands
 #     bash ci/asan.sh soak SECONDS [SEED]      # examples/soak
 #
 # The feature `sanitizer` tells AddressSanitizer of each switch of stacks. That this works is shown by
-# tests/fault_sanitizer.rs, which writes past an array on a coroutine's stack and has to be found out.
+# tests/fault/sanitizer.rs, which writes past an array on a coroutine's stack and has to be found out.
 #
 # A test that is about something which AddressSanitizer changes itself is ignored in this build and says
 # why: `grep -rn coro_asan src tests`.

@@ -97,7 +97,7 @@ flags() {
     # Building is most of the time otherwise.
     export CARGO_PROFILE_RELEASE_LTO=off
     test_with_flag "$1" --no-fail-fast \
-        --lib --test 'switch_*' --test 'stack_*' --test 'fault_*' --test 'tls*' --test 'task_join*' "${@:2}"
+        --lib --test 'switch*' --test 'stack*' --test 'fault*' --test 'tls*' --test 'task_join*' "${@:2}"
 }
 
 skip() {

@@ -3,7 +3,7 @@
 # blocks is told EINTR sooner or later: see ci/signals/storm.rs.
 #
 #     bash ci/signals.sh                       # all tests, those in the documentation included
-#     bash ci/signals.sh --test runtime_park   # whatever `cargo test` understands before a `--`
+#     bash ci/signals.sh --test runtime        # whatever `cargo test` understands before a `--`
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -94,14 +94,14 @@ test_nesting() {
 # are legs of ci/full.sh.
 test_small() {
     CARGO_PROFILE_DEV_OPT_LEVEL=s CARGO_TARGET_DIR=$(own_target opt-s) \
-        cargo test --test 'switch_*' --test 'task*'
+        cargo test --test 'switch*' --test 'task*'
 }
 
 # Without optimisation across crates, and with frame pointers, the frames at a switch of stacks are others. Each of
 # the two alone, and the rest of the tests under them, are legs of ci/full.sh.
 test_frames() {
     CARGO_PROFILE_RELEASE_LTO=off CARGO_TARGET_DIR=$(own_target frames) \
-        test_with_flag -Cforce-frame-pointers=yes --release --test 'switch_*'
+        test_with_flag -Cforce-frame-pointers=yes --release --test 'switch*'
 }
 
 # Fewer rounds than by default, but of the full size. It fails by itself if anything is amiss.

@@ -1,6 +1,6 @@
 //! The trampoline by itself, and what stops a process whose stack was overwritten.
 //!
-//! How coroutines end is tested from outside (`tests/switch_*.rs`); here stand the two things that
+//! How coroutines end is tested from outside (`tests/switch/`); here stand the two things that
 //! cannot be seen from there, for a coroutine's root frames are compiled code that happens to need few
 //! registers, and no safe program can overwrite a return address.
 

@@ -1,10 +1,6 @@
 //! Each coroutine has its own panics: what [`std::thread::panicking`] says, which locks are poisoned, and
 //! who can be unwound do not depend on what the neighbours are in the middle of.
 
-mod common;
-#[path = "common/unwinding.rs"]
-mod unwinding;
-
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -15,8 +11,10 @@ use std::time::Duration;
 use coro::raw::{self, State, Yielder};
 use coro::{Elapsed, JoinError, JoinHandle, Runtime, tls};
 
-use common::{Counter, Gate, RunOnDrop, assert_cancelled, is_planned, planned, quiet, watchdog};
-use unwinding::{Unwinding, Why};
+use crate::common::{
+    self, Counter, Gate, RunOnDrop, assert_cancelled, is_planned, planned, quiet, watchdog,
+};
+use crate::unwinding::{Unwinding, Why};
 
 const STACK: usize = 256 << 10;
 const SHORT: Duration = Duration::from_millis(2);

@@ -1,8 +1,6 @@
 //! The ends of a runtime's threads: a thread outlives the coroutines that were started on it, whatever a
 //! shutdown says of them; and the destructors of its thread-locals may do what they like.
 
-mod common;
-
 use std::cell::RefCell;
 use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,7 +10,7 @@ use std::time::Duration;
 
 use coro::{Runtime, tls};
 
-use common::{Counter, Gate, assert_cancelled};
+use crate::common::{self, Counter, Gate, assert_cancelled};
 
 const SHORT: Duration = Duration::from_millis(5);
 

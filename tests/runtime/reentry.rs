@@ -3,8 +3,6 @@
 //! the library's is held, so on one worker, where anything held would block everybody, all others
 //! go on.
 
-mod common;
-
 use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
@@ -18,7 +16,7 @@ use std::time::Duration;
 
 use coro::{JoinError, Runtime, inspect, tls};
 
-use common::Counter;
+use crate::common::{self, Counter};
 
 /// Suspends the coroutine in every way there is, and uses all of the library meanwhile.
 fn suspend_in_every_way() {

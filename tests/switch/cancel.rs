@@ -3,10 +3,6 @@
 //! std counts panics for each thread. The one to be cancelled must not see its neighbour's, and the
 //! cancellation must reach it at once.
 
-mod common;
-#[path = "common/unwinding.rs"]
-mod unwinding;
-
 use std::panic::catch_unwind;
 use std::thread::panicking;
 use std::time::Duration;
@@ -14,8 +10,8 @@ use std::time::Duration;
 use coro::JoinError;
 use coro::raw::Yielder;
 
-use common::{Counter, planned, quiet, watchdog_for};
-use unwinding::{Unwinding, Why};
+use crate::common::{self, Counter, planned, quiet, watchdog_for};
+use crate::unwinding::{Unwinding, Why};
 
 const LIMIT: Duration = common::CHILDS_LIMIT;
 

@@ -1,8 +1,6 @@
 //! Fairness: nobody who can run waits for ever, whoever else runs; and the shapes of machine and
 //! process on which that must hold: more workers than cores, one core, a storm of signals.
 
-mod common;
-
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use coro::{JoinHandle, Runtime, tls};
 
-use common::{Counter, Gate};
+use crate::common::{self, Counter, Gate};
 
 /// Keeps something going until it is told to stop.
 struct Busy {

@@ -1,8 +1,6 @@
 //! `fork` in a coroutine: the new process may exec or exit; to use coroutines there is one clear
 //! panic. A process that was forked before the first coroutine may use them.
 
-mod common;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +9,7 @@ use std::time::Duration;
 use coro::raw::State;
 use coro::{Builder, JoinHandle, JoinSet, Runtime, tls};
 
-use common::in_child;
+use crate::common::{self, in_child};
 
 const LIMIT: Duration = common::CHILDS_LIMIT;
 
@@ -248,7 +246,7 @@ fn fault_a_coroutine_that_ends_in_a_forked_process_ends_it() {
     });
     assert_eq!(said.lines().count(), 2, "{said}");
     for line in said.lines() {
-        assert!(line.starts_with("coro: coroutine ") && line.contains("fault_fork.rs"), "{line}");
+        assert!(line.starts_with("coro: coroutine ") && line.contains(file!()), "{line}");
         assert!(line.contains("forked") && line.contains("_exit"), "{line}");
     }
 }

@@ -1,13 +1,11 @@
 //! A runtime that has nothing to do does nothing: no CPU, no waking up to look.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use common::Counter;
+use crate::common::{self, Counter};
 
 /// The threads whose name begins with `coro-`: of each, whether it sleeps and its context switches.
 ///

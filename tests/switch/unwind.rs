@@ -1,11 +1,7 @@
 //! Panics and the hijacked return: every end of a coroutine leaves by the same `ret`, a destructor
 //! may suspend in the middle of unwinding, and payloads may be as strange as they like.
 //!
-//! That each coroutine has its own panics is tested in `switch_panics.rs`.
-
-mod common;
-#[path = "common/unwinding.rs"]
-mod unwinding;
+//! That each coroutine has its own panics is tested in `panics.rs`.
 
 use std::any::Any;
 use std::fmt;
@@ -18,8 +14,8 @@ use coro::inspect::{ExitTarget, exit_target};
 use coro::raw::{self, Coroutine, State, Yielder};
 use coro::{JoinError, JoinHandle, tls};
 
-use common::{Counter, Gate, is_child, is_planned, planned, quiet, watchdog};
-use unwinding::{Unwinding, Why};
+use crate::common::{self, Counter, Gate, is_child, is_planned, planned, quiet, watchdog};
+use crate::unwinding::{Unwinding, Why};
 
 const STACK: usize = 256 << 10;
 
@@ -479,30 +475,33 @@ fn assert_big(payload: Box<dyn Any + Send>) {
     assert!(*payload.downcast::<[u8; BIG]>().expect("the payload's type") == *big_payload());
 }
 
+/// In a process of its own, for it sets the panic hook.
 #[test]
 fn switch_a_payload_of_64_kib() {
-    let _watchdog = watchdog();
-    // The default stack carries it on the heap, as a panic does.
-    let task = coro::go(|| resume_unwind(big_payload()));
-    let Err(JoinError::Panicked(payload)) = task.join() else { panic!("it did not panic") };
-    assert_big(payload);
-    // By value it passes over the stack a few times.
-    let by_value = || {
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if !info.payload().is::<[u8; BIG]>() {
-                before(info);
-            }
-        }));
-        panic_any(*big_payload())
-    };
-    let task: coro::JoinHandle<()> =
-        coro::Builder::new().stack_size(2 << 20).spawn(by_value).unwrap();
-    let Err(JoinError::Panicked(payload)) = task.join() else { panic!("it did not panic") };
-    assert_big(payload);
+    common::in_child("switch_a_payload_of_64_kib", common::CHILDS_LIMIT, || {
+        // The default stack carries it on the heap, as a panic does.
+        let task = coro::go(|| resume_unwind(big_payload()));
+        let Err(JoinError::Panicked(payload)) = task.join() else { panic!("it did not panic") };
+        assert_big(payload);
+        // By value it passes over the stack a few times.
+        let by_value = || {
+            let before = panic::take_hook();
+            panic::set_hook(Box::new(move |info| {
+                if !info.payload().is::<[u8; BIG]>() {
+                    before(info);
+                }
+            }));
+            panic_any(*big_payload())
+        };
+        let task: JoinHandle<()> =
+            coro::Builder::new().stack_size(2 << 20).spawn(by_value).unwrap();
+        let Err(JoinError::Panicked(payload)) = task.join() else { panic!("it did not panic") };
+        assert_big(payload);
 
-    let coroutine = common::raw::<(), (), ()>(STACK, |_, ()| resume_unwind(big_payload())).unwrap();
-    assert_big(catch_unwind(AssertUnwindSafe(|| coroutine.resume(()))).unwrap_err());
+        let raises = |_: &Yielder<(), ()>, ()| resume_unwind(big_payload());
+        let coroutine: Coroutine<(), (), ()> = common::raw(STACK, raises).unwrap();
+        assert_big(catch_unwind(AssertUnwindSafe(|| coroutine.resume(()))).unwrap_err());
+    });
 }
 
 /// A message whose formatting panics, inside the panic hook.

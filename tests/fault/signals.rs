@@ -7,8 +7,6 @@
 //! of the coroutine and not the switch: corosensei's tables describe the switch at its ends, and in
 //! between they are wrong. `tests/frames/code.rs` says where.
 
-mod common;
-
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::ptr;
@@ -20,7 +18,7 @@ use std::time::Duration;
 use coro::raw::State;
 use coro::{inspect, tls};
 
-use common::in_child;
+use crate::common::{self, in_child};
 
 const LIMIT: Duration = common::CHILDS_LIMIT;
 

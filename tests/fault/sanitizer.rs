@@ -4,13 +4,13 @@
 //! Each case is such a write in a child, which has to die of it. The frame can only be named where
 //! the sanitizer was told of the switch to the coroutine's stack (the feature `sanitizer`).
 
-mod common;
-
 use std::hint::black_box;
 use std::panic::catch_unwind;
 use std::process::exit;
 
 use coro::tls;
+
+use crate::common;
 
 const LENGTH: usize = 32;
 

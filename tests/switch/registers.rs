@@ -4,14 +4,12 @@
 //! floating-point units (MXCSR, x87 control word). They belong to the thread, like its signal mask:
 //! a coroutine that changes them changes them for its worker, and puts them back before it suspends.
 
-mod common;
-
 use std::arch::{asm, global_asm};
 use std::sync::mpsc;
 
 use coro::raw::{State, Yielder};
 
-use common::{Counter, watchdog};
+use crate::common::{self, Counter, watchdog};
 
 const STACK: usize = 64 << 10;
 

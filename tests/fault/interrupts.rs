@@ -3,8 +3,6 @@
 //! `ci/signals.sh` runs the whole suite while every thread gets a signal each millisecond. What is here
 //! needs more than that: a report that has to wait, because stderr is a pipe that is full.
 
-mod common;
-
 use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsRawFd;
@@ -13,6 +11,8 @@ use std::ptr;
 use std::time::Duration;
 
 use coro::Runtime;
+
+use crate::common;
 
 /// Handles SIGUSR1 by doing nothing, and has the kernel tell of it: no `SA_RESTART`.
 fn handle_signal() {

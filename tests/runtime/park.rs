@@ -1,8 +1,6 @@
 //! Parking and waking: the token, its races with a timeout and with other waits, and a great many
 //! chances to lose a wake-up. A lost one is a hang, which the watchdog reports.
 
-mod common;
-
 use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use coro::{Handle, Runtime};
 
-use common::{Counter, Gate};
+use crate::common::{self, Counter, Gate};
 
 /// Long enough to be told from a park that returned at once.
 const SHORT: Duration = Duration::from_millis(30);

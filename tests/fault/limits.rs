@@ -9,8 +9,6 @@
 //! of 1 GiB has 256 stacks of the default size, of mappings (`vm.max_map_count`), which guards by
 //! `mprotect` use up, or of threads (`RLIMIT_NPROC`).
 
-mod common;
-
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::os::fd::FromRawFd;
@@ -23,7 +21,7 @@ use std::time::Duration;
 
 use coro::{Builder, Handle, JoinError, JoinHandle, Runtime, inspect, tls};
 
-use common::{Counter, Gate, child_command, is_child, message};
+use crate::common::{self, Counter, Gate, child_command, is_child, message};
 
 /// In the parent: runs `test` in a new process with this variable in its environment, and gives back
 /// how it ended. In that process: runs `body` and exits.

@@ -1,9 +1,5 @@
 //! Panics where they cannot be moved: no thread for the bank, a forked process.
 
-mod common;
-#[path = "common/unwinding.rs"]
-mod unwinding;
-
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread::panicking;
 use std::time::Duration;
@@ -11,8 +7,8 @@ use std::time::Duration;
 use coro::raw::{self, Yielder};
 use coro::{JoinError, JoinHandle};
 
-use common::{Counter, RunOnDrop, quiet};
-use unwinding::{Unwinding, Why};
+use crate::common::{self, Counter, RunOnDrop, quiet};
+use crate::unwinding::{Unwinding, Why};
 
 const LIMIT: Duration = common::CHILDS_LIMIT;
 

@@ -1,8 +1,6 @@
 //! `coro::exit`: from wherever it is called, the process ends with its status, after every coroutine has been
 //! cleaned up once.
 
-mod common;
-
 use std::cell::RefCell;
 use std::hint;
 use std::process::Output;
@@ -11,7 +9,7 @@ use std::time::Duration;
 
 use coro::{raw, tls};
 
-use common::{Counter, RunOnDrop};
+use crate::common::{self, Counter, RunOnDrop};
 
 const STATUS: i32 = 7;
 const NEIGHBOURS: usize = 30;

@@ -1,8 +1,6 @@
 //! Shutdowns that do not wait for ever, that meet one another, that are called from coroutines; and what
 //! becomes of those who spawn on a runtime that is gone.
 
-mod common;
-
 use std::panic::catch_unwind;
 use std::process::Stdio;
 use std::sync::{Arc, Barrier, mpsc};
@@ -12,7 +10,7 @@ use std::time::{Duration, Instant};
 use coro::raw::Yielder;
 use coro::{JoinHandle, JoinSet, Runtime, tls};
 
-use common::{Counter, Gate, assert_cancelled};
+use crate::common::{self, Counter, Gate, assert_cancelled};
 
 const SHORT: Duration = Duration::from_millis(5);
 

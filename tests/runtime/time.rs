@@ -1,15 +1,13 @@
 //! Time: sleeping no shorter than was said and not for ever, very many timers, and timers that are given
 //! up.
 
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use coro::{JoinError, JoinHandle};
 
-use common::Counter;
+use crate::common::{self, Counter};
 
 #[test]
 fn runtime_sleep_is_never_too_short() {
@@ -151,36 +149,39 @@ fn runtime_a_timer_that_is_given_up_wakes_nobody() {
     });
 }
 
-/// 100,000 with one deadline; half of them are cancelled before it.
+/// 100,000 with one deadline; half of them are cancelled before it. In a process of its own, since others need
+/// stacks as well.
 #[test]
 fn runtime_very_many_timers_with_one_deadline() {
-    let _watchdog = common::watchdog();
+    const TEST: &str = "runtime_very_many_timers_with_one_deadline";
     const SLEEPERS: usize = 100_000;
-    let runtime = common::runtime(2);
-    let (set, woken, dropped) = (Counter::default(), Counter::default(), Counter::default());
-    let deadline = Instant::now() + Duration::from_secs(3);
-    let sleepers: Vec<_> = (0..SLEEPERS)
-        .map(|_| {
-            let (set, woken, local) = (set.clone(), woken.clone(), dropped.on_drop());
-            runtime.go(move || {
-                let _local = local;
-                set.add();
-                coro::sleep_until(deadline);
-                woken.add();
+    common::in_child(TEST, common::CHILDS_LIMIT, || {
+        let runtime = common::runtime(2);
+        let (set, woken, dropped) = (Counter::default(), Counter::default(), Counter::default());
+        let deadline = Instant::now() + Duration::from_secs(3);
+        let sleepers: Vec<_> = (0..SLEEPERS)
+            .map(|_| {
+                let (set, woken, local) = (set.clone(), woken.clone(), dropped.on_drop());
+                runtime.go(move || {
+                    let _local = local;
+                    set.add();
+                    coro::sleep_until(deadline);
+                    woken.add();
+                })
             })
-        })
-        .collect();
-    set.wait_for(SLEEPERS);
-    sleepers.iter().step_by(2).for_each(JoinHandle::cancel);
-    let mut cancelled = 0;
-    for (i, sleeper) in sleepers.into_iter().enumerate() {
-        match sleeper.join() {
-            Ok(()) => assert!(i % 2 == 1 || Instant::now() >= deadline),
-            Err(JoinError::Cancelled) => cancelled += 1,
-            Err(error) => panic!("{error}"),
+            .collect();
+        set.wait_for(SLEEPERS);
+        sleepers.iter().step_by(2).for_each(JoinHandle::cancel);
+        let mut cancelled = 0;
+        for (i, sleeper) in sleepers.into_iter().enumerate() {
+            match sleeper.join() {
+                Ok(()) => assert!(i % 2 == 1 || Instant::now() >= deadline),
+                Err(JoinError::Cancelled) => cancelled += 1,
+                Err(error) => panic!("{error}"),
+            }
         }
-    }
-    // On a slow machine some come to their deadline before they are cancelled.
-    assert!(cancelled <= SLEEPERS / 2);
-    assert_eq!((woken.get() + cancelled, dropped.get()), (SLEEPERS, SLEEPERS));
+        // On a slow machine some come to their deadline before they are cancelled.
+        assert!(cancelled <= SLEEPERS / 2);
+        assert_eq!((woken.get() + cancelled, dropped.get()), (SLEEPERS, SLEEPERS));
+    });
 }

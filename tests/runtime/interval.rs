@@ -1,14 +1,12 @@
 //! Intervals: when they tick, what they leave out, and that the rhythm stays.
 
-mod common;
-
 use std::panic::catch_unwind;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use coro::{Elapsed, Interval, JoinError};
 
-use common::Counter;
+use crate::common::{self, Counter};
 
 const PERIOD: Duration = Duration::from_millis(2);
 const LONG: Duration = Duration::from_secs(3600);

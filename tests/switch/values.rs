@@ -1,8 +1,6 @@
 //! What passes through a switch, and what becomes of a coroutine that is not run to its end: values
 //! both ways, captures of every shape, resuming what cannot be resumed, dropping what is suspended.
 
-mod common;
-
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +10,7 @@ use std::rc::Rc;
 use coro::raw::{self, Coroutine, State, Yielder};
 use coro::{Builder, JoinError, inspect, tls};
 
-use common::{Counter, is_planned, message, planned, quiet, watchdog};
+use crate::common::{self, Counter, is_planned, message, planned, quiet, watchdog};
 
 const STACK: usize = 256 << 10;
 const BIG: usize = 64 << 10;
@@ -475,7 +473,8 @@ fn switch_one_that_cannot_be_ended_ends_the_process() {
     }
 }
 
-/// A value that nobody takes may panic when it is dropped, and its stack is used again all the same.
+/// A value that nobody takes may panic when it is dropped, and its stack is used again all the same. In a process of
+/// its own, or others would use it meanwhile.
 #[test]
 fn switch_a_value_that_nobody_takes_may_panic() {
     struct Explosive;
@@ -484,23 +483,25 @@ fn switch_a_value_that_nobody_takes_may_panic() {
             planned("a value that nobody takes");
         }
     }
-    let _watchdog = watchdog();
-    quiet();
-    let mut places = BTreeSet::new();
-    for _ in 0..1000 {
-        let body = |yielder: &Yielder<(), Option<usize>>, ()| {
-            let place = inspect::record_address();
-            let caught = catch_unwind(AssertUnwindSafe(|| yielder.suspend(place)));
-            assert!(caught.is_err());
-            Explosive
-        };
-        let place = raw::with(STACK, body, |coroutine| match coroutine.resume(()) {
-            State::Yielded(place) => place.unwrap(),
-            State::Done(_) => unreachable!("it suspends itself first"),
-        });
-        places.insert(place.unwrap());
-    }
-    assert!(places.len() < 10, "{} stacks for 1,000 coroutines in turn", places.len());
+    const TEST: &str = "switch_a_value_that_nobody_takes_may_panic";
+    common::in_child(TEST, common::CHILDS_LIMIT, || {
+        quiet();
+        let mut places = BTreeSet::new();
+        for _ in 0..1000 {
+            let body = |yielder: &Yielder<(), Option<usize>>, ()| {
+                let place = inspect::record_address();
+                let caught = catch_unwind(AssertUnwindSafe(|| yielder.suspend(place)));
+                assert!(caught.is_err());
+                Explosive
+            };
+            let place = raw::with(STACK, body, |coroutine| match coroutine.resume(()) {
+                State::Yielded(place) => place.unwrap(),
+                State::Done(_) => unreachable!("it suspends itself first"),
+            });
+            places.insert(place.unwrap());
+        }
+        assert!(places.len() < 10, "{} stacks for 1,000 coroutines in turn", places.len());
+    });
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! What runtimes and coroutines are made from: numbers, names and sizes, in range and out of it, the
 //! environment; on which runtime `go` starts what; identities; and the counts of `inspect::metrics`.
 
-mod common;
-
 use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::AtomicBool;
@@ -13,7 +11,7 @@ use std::time::Duration;
 
 use coro::{Builder, Runtime, inspect, tls};
 
-use common::{Counter, Gate};
+use crate::common::{self, Counter, Gate};
 
 #[track_caller]
 fn assert_invalid<T>(result: io::Result<T>, says: &str) {
