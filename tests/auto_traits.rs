@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
 
-use coro::{inspect, raw, tls};
+use coro::{chan, inspect, raw, tls};
 
 /// The auto traits of a type, as `Send Sync Unpin UnwindSafe RefUnwindSafe` where it has all.
 macro_rules! traits {
@@ -115,6 +115,23 @@ fn traits_of_a_join_handle_follow_its_value() {
         coro::JoinHandle<Rc<u8>>: NEITHER;
         coro::ScopedJoinHandle<'_, Rc<u8>>: NEITHER;
         coro::JoinSet<Rc<u8>>: NEITHER;
+    }
+}
+
+/// A value goes from thread to thread, and is never shared. std's receiver is not `Sync`: it has one owner.
+#[test]
+fn traits_of_channels_follow_their_values() {
+    const NEITHER: &str = "Unpin UnwindSafe RefUnwindSafe";
+    assert_traits! {
+        chan::Sender<Cell<u8>>: ALL;
+        chan::Sender<PhantomPinned>: ALL;
+        chan::Sender<Rc<u8>>: NEITHER;
+        chan::Receiver<Cell<u8>>: ALL;
+        chan::Receiver<PhantomPinned>: ALL;
+        chan::Receiver<Rc<u8>>: NEITHER;
+        chan::IntoIter<Cell<u8>>: ALL;
+        chan::TrySendError<u8>: traits!(mpsc::TrySendError<u8>);
+        chan::RecvTimeoutError: traits!(mpsc::RecvTimeoutError);
     }
 }
 
