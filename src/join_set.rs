@@ -43,11 +43,11 @@ pub struct JoinSet<T> {
 /// The places of members that have ended, in that order.
 #[derive(Default)]
 struct Ended {
-    queue: Mutex<Queue>,
+    queue: Mutex<EndedQueue>,
 }
 
 #[derive(Default)]
-struct Queue {
+struct EndedQueue {
     places: VecDeque<usize>,
     /// Who waits for the next.
     waiter: Option<Waiter<TaskRef>>,

@@ -7,9 +7,9 @@ use std::iter;
 use std::sync::OnceLock;
 
 /// A linked list that only grows. Its entries are leaked.
-pub(crate) struct AppendOnlyList<T: 'static>(OnceLock<&'static Entry<T>>);
+pub(crate) struct AppendOnlyList<T: 'static>(OnceLock<&'static ListEntry<T>>);
 
-struct Entry<T: 'static> {
+struct ListEntry<T: 'static> {
     item: T,
     rest: AppendOnlyList<T>,
 }
@@ -21,7 +21,8 @@ impl<T> AppendOnlyList<T> {
 
     /// Adds `item` at the end.
     pub(crate) fn add(&self, item: T) -> &'static T {
-        let entry: &Entry<T> = Box::leak(Box::new(Entry { item, rest: AppendOnlyList::new() }));
+        let entry: &ListEntry<T> =
+            Box::leak(Box::new(ListEntry { item, rest: AppendOnlyList::new() }));
         let mut place = self;
         while place.0.set(entry).is_err() {
             place = &place.0.get().expect("it is taken").rest;

@@ -49,7 +49,7 @@ impl BlockingCall {
     }
 }
 
-struct Pool {
+struct ThreadPool {
     queue: VecDeque<BlockingCall>,
     threads: usize,
     /// Threads that wait for a call, or have been called or started and have taken none yet.
@@ -58,11 +58,11 @@ struct Pool {
     started: usize,
 }
 
-static POOL: Mutex<Pool> =
-    Mutex::new(Pool { queue: VecDeque::new(), threads: 0, free: 0, started: 0 });
+static POOL: Mutex<ThreadPool> =
+    Mutex::new(ThreadPool { queue: VecDeque::new(), threads: 0, free: 0, started: 0 });
 static CALLED: Condvar = Condvar::new();
 
-fn lock() -> MutexGuard<'static, Pool> {
+fn lock() -> MutexGuard<'static, ThreadPool> {
     lock::lock(&POOL)
 }
 
@@ -95,7 +95,7 @@ pub(super) fn submit(call: BlockingCall) -> io::Result<()> {
     Ok(())
 }
 
-impl Pool {
+impl ThreadPool {
     /// The thread has its first look at the queue when the caller has let go of the lock.
     fn start_thread(&mut self) -> io::Result<()> {
         let name = format!("blocking-{}", self.started + 1);

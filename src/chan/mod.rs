@@ -30,7 +30,7 @@
 
 mod error;
 
-mod queue;
+mod channel;
 
 mod iter;
 mod receiver;
@@ -39,7 +39,7 @@ mod sender;
 use std::panic::Location;
 use std::sync::Arc;
 
-use queue::Queue;
+use channel::Channel;
 
 pub use error::{
     RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
@@ -80,6 +80,6 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
 
 #[track_caller]
 fn channel<T>(capacity: Option<usize>) -> (Sender<T>, Receiver<T>) {
-    let queue = Arc::new(Queue::new(capacity, Location::caller()));
-    (Sender::new(Arc::clone(&queue)), Receiver::new(queue))
+    let channel = Arc::new(Channel::new(capacity, Location::caller()));
+    (Sender::new(Arc::clone(&channel)), Receiver::new(channel))
 }

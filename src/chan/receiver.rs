@@ -5,8 +5,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::channel::Channel;
 use super::error::{RecvError, RecvTimeoutError, TryRecvError};
-use super::queue::Queue;
 
 /// The end of a channel that values come out of. It can be cloned, sent and shared; each value goes to one receiver.
 ///
@@ -26,7 +26,7 @@ use super::queue::Queue;
 /// assert_eq!(sum, 5050);
 /// ```
 pub struct Receiver<T> {
-    queue: Arc<Queue<T>>,
+    channel: Arc<Channel<T>>,
 }
 
 // As for `Sender`.
@@ -34,8 +34,8 @@ impl<T> UnwindSafe for Receiver<T> {}
 impl<T> RefUnwindSafe for Receiver<T> {}
 
 impl<T> Receiver<T> {
-    pub(super) fn new(queue: Arc<Queue<T>>) -> Receiver<T> {
-        Receiver { queue }
+    pub(super) fn new(channel: Arc<Channel<T>>) -> Receiver<T> {
+        Receiver { channel }
     }
 
     /// Receives a value. Waits while there is none.
@@ -61,7 +61,7 @@ impl<T> Receiver<T> {
     /// ```
     #[inline]
     pub fn recv(&self) -> Result<T, RecvError> {
-        self.queue.recv()
+        self.channel.recv()
     }
 
     /// Receives a value if that needs no waiting.
@@ -81,7 +81,7 @@ impl<T> Receiver<T> {
     /// ```
     #[inline]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        self.queue.try_recv()
+        self.channel.try_recv()
     }
 
     /// As [`recv`](Receiver::recv), for `limit` at most.
@@ -105,7 +105,7 @@ impl<T> Receiver<T> {
     /// assert_eq!(receiver.recv_timeout(Duration::from_secs(60)), Ok(1));
     /// ```
     pub fn recv_timeout(&self, limit: Duration) -> Result<T, RecvTimeoutError> {
-        self.queue.recv_until(Instant::now().checked_add(limit))
+        self.channel.recv_until(Instant::now().checked_add(limit))
     }
 
     /// Closes the channel. What is in it can still be received. False: it was closed.
@@ -118,7 +118,7 @@ impl<T> Receiver<T> {
     /// assert_eq!(sender.send(1).unwrap_err().into_inner(), 1);
     /// ```
     pub fn close(&self) -> bool {
-        self.queue.close()
+        self.channel.close()
     }
 
     /// Whether the channel is closed, or has no sender left. There may be values in it all the same.
@@ -131,7 +131,7 @@ impl<T> Receiver<T> {
     /// assert!(receiver.is_closed());
     /// ```
     pub fn is_closed(&self) -> bool {
-        self.queue.is_closed()
+        self.channel.is_closed()
     }
 
     /// How many values are in the channel. Those of senders that wait do not count.
@@ -144,7 +144,7 @@ impl<T> Receiver<T> {
     /// assert_eq!(receiver.len(), 1);
     /// ```
     pub fn len(&self) -> usize {
-        self.queue.len()
+        self.channel.len()
     }
 
     /// Whether no value is in the channel.
@@ -179,7 +179,7 @@ impl<T> Receiver<T> {
     /// assert_eq!(coro::chan::bounded::<i32>(3).1.capacity(), Some(3));
     /// ```
     pub fn capacity(&self) -> Option<usize> {
-        self.queue.capacity()
+        self.channel.capacity()
     }
 
     /// Whether both are of the same channel.
@@ -191,25 +191,25 @@ impl<T> Receiver<T> {
     /// assert!(receiver.same_channel(&receiver.clone()));
     /// ```
     pub fn same_channel(&self, other: &Receiver<T>) -> bool {
-        Arc::ptr_eq(&self.queue, &other.queue)
+        Arc::ptr_eq(&self.channel, &other.channel)
     }
 }
 
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Receiver<T> {
-        self.queue.add_receiver();
-        Receiver { queue: Arc::clone(&self.queue) }
+        self.channel.add_receiver();
+        Receiver { channel: Arc::clone(&self.channel) }
     }
 }
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        self.queue.remove_receiver();
+        self.channel.remove_receiver();
     }
 }
 
 impl<T> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.queue.debug("Receiver", f)
+        self.channel.debug("Receiver", f)
     }
 }

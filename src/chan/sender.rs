@@ -5,8 +5,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::channel::Channel;
 use super::error::{SendError, SendTimeoutError, TrySendError};
-use super::queue::Queue;
 
 /// The end of a channel that values go into. It can be cloned, sent and shared.
 ///
@@ -20,7 +20,7 @@ use super::queue::Queue;
 /// # drop(sender);
 /// ```
 pub struct Sender<T> {
-    queue: Arc<Queue<T>>,
+    channel: Arc<Channel<T>>,
 }
 
 // What is shared is changed in single steps, and no code of the user's runs within one.
@@ -28,8 +28,8 @@ impl<T> UnwindSafe for Sender<T> {}
 impl<T> RefUnwindSafe for Sender<T> {}
 
 impl<T> Sender<T> {
-    pub(super) fn new(queue: Arc<Queue<T>>) -> Sender<T> {
-        Sender { queue }
+    pub(super) fn new(channel: Arc<Channel<T>>) -> Sender<T> {
+        Sender { channel }
     }
 
     /// Sends `value`. Waits while the channel is full, and with a capacity of 0 until a receiver has it.
@@ -54,7 +54,7 @@ impl<T> Sender<T> {
     /// ```
     #[inline]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
-        self.queue.send(value)
+        self.channel.send(value)
     }
 
     /// Sends `value` if that needs no waiting.
@@ -73,7 +73,7 @@ impl<T> Sender<T> {
     /// ```
     #[inline]
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
-        self.queue.try_send(value)
+        self.channel.try_send(value)
     }
 
     /// As [`send`](Sender::send), for `limit` at most.
@@ -97,7 +97,7 @@ impl<T> Sender<T> {
     /// assert!(sender.send_timeout(1, Duration::from_secs(60)).is_ok());
     /// ```
     pub fn send_timeout(&self, value: T, limit: Duration) -> Result<(), SendTimeoutError<T>> {
-        self.queue.send_until(value, Instant::now().checked_add(limit))
+        self.channel.send_until(value, Instant::now().checked_add(limit))
     }
 
     /// Closes the channel. What is in it can still be received. False: it was closed.
@@ -112,7 +112,7 @@ impl<T> Sender<T> {
     /// assert_eq!(receiver.iter().collect::<Vec<_>>(), [1]);
     /// ```
     pub fn close(&self) -> bool {
-        self.queue.close()
+        self.channel.close()
     }
 
     /// Whether the channel is closed, or has no receiver left.
@@ -125,7 +125,7 @@ impl<T> Sender<T> {
     /// assert!(sender.is_closed());
     /// ```
     pub fn is_closed(&self) -> bool {
-        self.queue.is_closed()
+        self.channel.is_closed()
     }
 
     /// How many values are in the channel. Those of senders that wait do not count.
@@ -138,7 +138,7 @@ impl<T> Sender<T> {
     /// assert_eq!(sender.len(), 1);
     /// ```
     pub fn len(&self) -> usize {
-        self.queue.len()
+        self.channel.len()
     }
 
     /// Whether no value is in the channel.
@@ -175,7 +175,7 @@ impl<T> Sender<T> {
     /// assert_eq!(coro::chan::unbounded::<i32>().0.capacity(), None);
     /// ```
     pub fn capacity(&self) -> Option<usize> {
-        self.queue.capacity()
+        self.channel.capacity()
     }
 
     /// Whether both are of the same channel.
@@ -187,25 +187,25 @@ impl<T> Sender<T> {
     /// assert!(sender.same_channel(&sender.clone()));
     /// ```
     pub fn same_channel(&self, other: &Sender<T>) -> bool {
-        Arc::ptr_eq(&self.queue, &other.queue)
+        Arc::ptr_eq(&self.channel, &other.channel)
     }
 }
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Sender<T> {
-        self.queue.add_sender();
-        Sender { queue: Arc::clone(&self.queue) }
+        self.channel.add_sender();
+        Sender { channel: Arc::clone(&self.channel) }
     }
 }
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
-        self.queue.remove_sender();
+        self.channel.remove_sender();
     }
 }
 
 impl<T> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.queue.debug("Sender", f)
+        self.channel.debug("Sender", f)
     }
 }

@@ -25,11 +25,11 @@ static CHECKER: OnceLock<Checker> = OnceLock::new();
 struct Checker {
     /// The hashes of the call chains that break no rule.
     good: Arc<RwLock<HashSet<u64>>>,
-    chains: mpsc::Sender<Chain>,
+    chains: mpsc::Sender<FrameChain>,
 }
 
 /// A call chain that was not seen before, on its way to the thread.
-struct Chain {
+struct FrameChain {
     hash: u64,
     /// The return addresses, the innermost first.
     addresses: Vec<usize>,
@@ -153,7 +153,7 @@ impl Checker {
         let mut addresses = Vec::new();
         let is_whole = section.walk(|address| addresses.push(address));
         let done = Answer::new();
-        let chain = Chain { hash, addresses, is_whole, who, done: Arc::clone(&done) };
+        let chain = FrameChain { hash, addresses, is_whole, who, done: Arc::clone(&done) };
         self.chains.send(chain).expect("the checker's thread does not end");
         done.wait();
     }
@@ -170,7 +170,7 @@ struct Judge {
 
 impl Judge {
     /// Takes chains until the process ends, and answers those that break no rule.
-    fn serve(&mut self, chains: &mpsc::Receiver<Chain>, good: &RwLock<HashSet<u64>>) {
+    fn serve(&mut self, chains: &mpsc::Receiver<FrameChain>, good: &RwLock<HashSet<u64>>) {
         for chain in chains {
             if chain.addresses.iter().any(|&address| self.breaks_rule(address)) {
                 report::line(format_args!(
@@ -195,7 +195,7 @@ impl Judge {
     }
 
     /// Says once where the frames of a stack cannot be followed any further.
-    fn tell_of_end(&mut self, chain: &Chain) {
+    fn tell_of_end(&mut self, chain: &FrameChain) {
         let Some(&end) = chain.addresses.last() else { return };
         if self.ends.insert(end) {
             let functions = functions_at(end);

@@ -15,30 +15,30 @@ use crate::task::{
 };
 
 /// A started task, as its worker lists it.
-pub(super) struct Entry {
+pub(super) struct CensusEntry {
     pub(super) label: TaskLabel,
     /// What it waits for; `None` if it is not parked.
     pub(super) waiting: Option<WaitLabel>,
 }
 
 /// A worker's tasks.
-pub(super) struct List {
-    pub(super) entries: Vec<Entry>,
+pub(super) struct CensusList {
+    pub(super) entries: Vec<CensusEntry>,
     /// How many there are besides.
     pub(super) more: usize,
 }
 
-impl List {
+impl CensusList {
     /// Lists up to `limit` of a worker's tasks. By that worker.
-    pub(super) fn of(tasks: &[Listed], limit: usize) -> List {
-        let entry = |task: &Listed| Entry { label: task.label(), waiting: task.waits_for() };
+    pub(super) fn of(tasks: &[Listed], limit: usize) -> CensusList {
+        let entry = |task: &Listed| CensusEntry { label: task.label(), waiting: task.waits_for() };
         let entries = tasks.iter().take(limit).map(entry).collect();
-        List { entries, more: tasks.len().saturating_sub(limit) }
+        CensusList { entries, more: tasks.len().saturating_sub(limit) }
     }
 }
 
 /// Makes a report for stderr when all workers have answered. The lists stand in the order of the workers.
-type Report = Box<dyn FnOnce(&[Option<List>]) -> String + Send>;
+type Report = Box<dyn FnOnce(&[Option<CensusList>]) -> String + Send>;
 
 /// The lists of a runtime's workers, while somebody asks for them.
 pub(super) struct Census {
@@ -49,7 +49,7 @@ pub(super) struct Census {
 
 struct Answers {
     /// One for each worker, once it has answered.
-    lists: Box<[Option<List>]>,
+    lists: Box<[Option<CensusList>]>,
     /// How many tasks a worker is to list.
     limit: usize,
     reports: Vec<Report>,
@@ -90,7 +90,7 @@ impl Census {
         mailboxes: &[&'static Mailbox<Header>],
         limit: usize,
         deadline: Instant,
-    ) -> Box<[Option<List>]> {
+    ) -> Box<[Option<CensusList>]> {
         let sleepers: Vec<_> =
             mailboxes.iter().map(|mailbox| mailbox.sleep().is_asleep()).collect();
         self.ask(mailboxes, limit, None);
@@ -120,7 +120,7 @@ impl Census {
         let reports: Vec<String> = {
             let mut answers = lock(&self.answers);
             let Answers { lists, limit, reports, .. } = &mut *answers;
-            lists[worker] = Some(List::of(tasks, *limit));
+            lists[worker] = Some(CensusList::of(tasks, *limit));
             let is_last = lists.iter().all(Option::is_some);
             let due = if is_last { std::mem::take(reports) } else { Vec::new() };
             due.into_iter().map(|report| report(lists)).collect()

@@ -19,7 +19,7 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
-use super::census::{Entry, List};
+use super::census::{CensusEntry, CensusList};
 use super::monitor;
 use super::shared::Shared;
 use crate::base::atomics::fence;
@@ -121,8 +121,10 @@ impl Detector {
         shared.stack_wait.for_each(|task| {
             let _ = writeln!(text, "  {} waits for a stack", task.label());
         });
-        let report = move |lists: &[Option<List>]| {
-            for Entry { label, waiting } in lists.iter().flatten().flat_map(|list| &list.entries) {
+        let report = move |lists: &[Option<CensusList>]| {
+            for CensusEntry { label, waiting } in
+                lists.iter().flatten().flat_map(|list| &list.entries)
+            {
                 // Writing to a string does not fail.
                 let _ = match waiting {
                     Some(waiting) => writeln!(text, "  {label} waits for {waiting}"),

@@ -61,14 +61,14 @@ pub(super) fn wake() {
 }
 
 /// What the monitor knows of a worker.
-struct Seen {
+struct WorkerSeen {
     looks: u64,
     turn: u64,
     since: Instant,
 }
 
 fn run(monitor: &Sleep) {
-    let mut seen: Vec<Seen> = Vec::new();
+    let mut seen: Vec<WorkerSeen> = Vec::new();
     let mut reported = HashSet::new();
     let mut idle_since = None;
     loop {
@@ -77,7 +77,7 @@ fn run(monitor: &Sleep) {
         let mut all_asleep = true;
         for (index, mailbox) in Mailbox::all().enumerate() {
             if index == seen.len() {
-                seen.push(Seen { looks: 0, turn: 0, since: now });
+                seen.push(WorkerSeen { looks: 0, turn: 0, since: now });
             }
             if !mailbox.is_at_work() {
                 continue;
@@ -118,7 +118,7 @@ fn run(monitor: &Sleep) {
 /// Reports who holds a worker for too long, once for each place of spawning.
 fn watch(
     mailbox: &Mailbox<Header>,
-    seen: &mut Seen,
+    seen: &mut WorkerSeen,
     limit: Duration,
     now: Instant,
     reported: &mut HashSet<&'static std::panic::Location<'static>>,

@@ -25,11 +25,11 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 /// Counts the workers that have not ended, holds the threads to be joined, and wakes whoever waits for them.
 #[derive(Default)]
 pub(super) struct ShutdownLatch {
-    state: Mutex<State>,
+    state: Mutex<LatchState>,
 }
 
 #[derive(Default)]
-struct State {
+struct LatchState {
     /// How many workers are waited for.
     workers: usize,
     waiters: WaitList,
@@ -37,14 +37,14 @@ struct State {
     threads: Vec<JoinHandle<()>>,
 }
 
-impl State {
+impl LatchState {
     fn waiters(&mut self) -> &mut WaitList {
         &mut self.waiters
     }
 }
 
 impl ShutdownLatch {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LatchState> {
         lock(&self.state)
     }
 
@@ -64,7 +64,7 @@ impl ShutdownLatch {
             state.workers == 0
         };
         if is_last {
-            wake_all(&self.state, State::waiters);
+            wake_all(&self.state, LatchState::waiters);
         }
     }
 
@@ -88,8 +88,8 @@ impl ShutdownLatch {
 
     /// Waits until every worker has ended, or until `deadline`; true: the former.
     pub(super) fn wait(&self, deadline: Instant) -> bool {
-        let is_over = |state: &mut State| state.workers == 0;
-        wait_until(&self.state, State::waiters, deadline, ParkReason::SHUTDOWN, is_over)
+        let is_over = |state: &mut LatchState| state.workers == 0;
+        wait_until(&self.state, LatchState::waiters, deadline, ParkReason::SHUTDOWN, is_over)
     }
 
     /// Waits until every thread has ended, or until `deadline`, after [`wait`](ShutdownLatch::wait).

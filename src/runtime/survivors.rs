@@ -2,14 +2,14 @@
 
 use std::fmt::{self, Write as _};
 
-use super::census::List;
+use super::census::CensusList;
 use crate::base::report;
 
 /// How many coroutines of one worker are named.
 pub(super) const NAMED: usize = 10;
 
 /// Tells which coroutines of a worker were cancelled and do not end.
-pub(super) fn tell(list: &List) {
+pub(super) fn tell(list: &CensusList) {
     let mut text = String::new();
     for entry in &list.entries {
         let Some(waiting) = entry.waiting else { continue };

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_deque as deque;
 
-use super::census::List;
+use super::census::CensusList;
 use super::deadlock;
 use super::monitor;
 use super::shared::{Shared, retry};
@@ -512,7 +512,7 @@ impl Worker {
     fn give_up_tasks(&self) {
         self.given_up.set(true);
         if !self.shared.abandoned[self.index].swap(true, Ordering::Relaxed) {
-            survivors::tell(&List::of(&self.started.borrow(), NAMED));
+            survivors::tell(&CensusList::of(&self.started.borrow(), NAMED));
         }
         self.shared.shutdown_latch.worker_goes_on();
     }

@@ -71,22 +71,22 @@ static SHELVES: [Mutex<Shelf>; Class::COUNT] =
 static SHELVED: AtomicUsize = AtomicUsize::new(0);
 
 /// What each pool holds, or held when it was dropped, which is nothing.
-static POOLS: AppendOnlyList<Held> = AppendOnlyList::new();
+static POOLS: AppendOnlyList<PoolCount> = AppendOnlyList::new();
 
 /// The number of slots in a pool, on a line that only its owner writes to.
 #[repr(align(128))]
-struct Held {
+struct PoolCount {
     slots: AtomicUsize,
     /// A pool counts here.
     taken: AtomicBool,
 }
 
-impl Held {
+impl PoolCount {
     /// One that no other pool counts in.
-    fn acquire() -> &'static Held {
+    fn acquire() -> &'static PoolCount {
         // Acquire: pairs with the drop of the pool that had it before.
-        let free = |held: &&Held| !held.taken.swap(true, Ordering::Acquire);
-        let new = || Held { slots: AtomicUsize::new(0), taken: AtomicBool::new(true) };
+        let free = |held: &&PoolCount| !held.taken.swap(true, Ordering::Acquire);
+        let new = || PoolCount { slots: AtomicUsize::new(0), taken: AtomicBool::new(true) };
         POOLS.iter().find(free).unwrap_or_else(|| POOLS.add(new()))
     }
 }
@@ -165,13 +165,13 @@ pub(crate) fn provide(class: Class) -> io::Result<()> {
 pub(crate) struct Pool {
     /// For each class, oldest first.
     idle: [Vec<Slot>; Class::COUNT],
-    held: &'static Held,
+    held: &'static PoolCount,
 }
 
 impl Pool {
     /// An empty pool.
     pub(crate) fn new() -> Pool {
-        Pool { idle: [const { Vec::new() }; Class::COUNT], held: Held::acquire() }
+        Pool { idle: [const { Vec::new() }; Class::COUNT], held: PoolCount::acquire() }
     }
 
     /// The idle slot that was used last, or one from the shelf, or a fresh one.

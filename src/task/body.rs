@@ -14,7 +14,7 @@ use super::children::Children;
 use super::header::{Fresh, Header, TaskRef, VTable, drop_header};
 use super::join::JoinHandle;
 use super::outcome::{JoinError, Outcome};
-use super::state::State;
+use super::state::StateWord;
 use crate::base::id::{Id, RuntimeId};
 use crate::base::lock::lock;
 use crate::base::report;
@@ -82,7 +82,7 @@ where
     P: Parent,
 {
     let header = Header {
-        state: State::spawned(),
+        state: StateWord::spawned(),
         vtable: const {
             &VTable {
                 run: run::<F, T, P>,

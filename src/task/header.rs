@@ -11,7 +11,7 @@ use super::inbox::Linked;
 use super::label::{TaskLabel, WaitLabel};
 use super::mailbox::Mailbox;
 use super::stack::{ParkReason, TaskStack};
-use super::state::{CANCEL, DONE, PARKED, State};
+use super::state::{CANCEL, DONE, PARKED, StateWord};
 use super::waiter::Waiter;
 use crate::base::id::Id;
 use crate::stack::Class;
@@ -31,7 +31,7 @@ pub(super) struct VTable {
 /// The head of a task's block. Who may touch which field when is ruled in [`state`](super::state).
 #[repr(C)]
 pub(crate) struct Header {
-    pub(super) state: State,
+    pub(super) state: StateWord,
     pub(super) vtable: &'static VTable,
     /// The worker that the task is pinned to once started; null before (T4).
     pub(super) owner: AtomicPtr<Mailbox<Header>>,

@@ -31,7 +31,7 @@ mod wait_list;
 
 use std::sync::Arc;
 
-use super::state::{DONE, Detach, Finish, NOTIFIED, PARKED, RELEASED, State, TOKEN, WAITER};
+use super::state::{DONE, Detach, Finish, NOTIFIED, PARKED, RELEASED, StateWord, TOKEN, WAITER};
 use crate::base::atomics::{AtomicUsize, Checked, Ordering, Parker, Unparker};
 
 /// What is in the place of the closure and the outcome.
@@ -63,7 +63,7 @@ enum Parked {
 
 /// A task's block, as far as the rules of the state word speak of it.
 struct ModelBlock {
-    state: State,
+    state: StateWord,
     alive: Checked<bool>,
     frames: Checked<u32>,
     owner: Checked<bool>,
@@ -78,7 +78,7 @@ impl ModelBlock {
     /// A task that its worker has bound and runs.
     fn started() -> Arc<ModelBlock> {
         let block = ModelBlock {
-            state: State::spawned(),
+            state: StateWord::spawned(),
             alive: Checked::new(true),
             frames: Checked::new(0),
             owner: Checked::new(false),
@@ -91,7 +91,7 @@ impl ModelBlock {
     }
 
     /// The state word, for whoever holds a reference (T1).
-    fn state(&self) -> &State {
+    fn state(&self) -> &StateWord {
         self.alive.read(|alive| assert!(*alive, "the block was freed"));
         &self.state
     }

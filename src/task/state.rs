@@ -96,7 +96,7 @@ impl Snapshot {
     }
 }
 
-/// What [`State::finish_unwaited`] did.
+/// What [`StateWord::finish_unwaited`] did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Finish {
     /// The task is done and released.
@@ -109,7 +109,7 @@ pub(super) enum Finish {
     JoinerSet,
 }
 
-/// What [`State::detach`] did.
+/// What [`StateWord::detach`] did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Detach {
     /// Handle and reference are gone.
@@ -121,11 +121,11 @@ pub(super) enum Detach {
 }
 
 /// The state word.
-pub(super) struct State(AtomicUsize);
+pub(super) struct StateWord(AtomicUsize);
 
-impl State {
-    pub(super) fn spawned() -> State {
-        State(AtomicUsize::new(SPAWNED))
+impl StateWord {
+    pub(super) fn spawned() -> StateWord {
+        StateWord(AtomicUsize::new(SPAWNED))
     }
 
     #[inline]

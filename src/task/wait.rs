@@ -14,7 +14,7 @@ use super::interrupt::{interrupt_thread, next_look, thread_is_due};
 use super::park::wait_on_thread;
 use super::stack::ParkReason;
 use super::thread_parker::ThreadParker;
-use super::wait_list::{Node, WaitEnd, WaitList};
+use super::wait_list::{WaitEnd, WaitList, WaitNode};
 use super::waiter::Waiter;
 use crate::base::lock::lock;
 use crate::fork;
@@ -55,8 +55,8 @@ impl Caller {
 
     /// A node for its wait. A value is handed over in `slot`.
     #[inline]
-    pub(crate) fn node(&self, slot: *mut ()) -> Node {
-        Node::new(self.as_waiter(), slot)
+    pub(crate) fn node(&self, slot: *mut ()) -> WaitNode {
+        WaitNode::new(self.as_waiter(), slot)
     }
 
     #[inline]
@@ -71,7 +71,7 @@ impl Caller {
     #[inline]
     pub(crate) fn wait(
         &self,
-        node: &Node,
+        node: &WaitNode,
         reason: ParkReason,
         deadline: Option<Instant>,
     ) -> Option<WaitEnd> {
@@ -87,7 +87,7 @@ impl Caller {
     #[cold]
     fn wait_on(
         &self,
-        node: &Node,
+        node: &WaitNode,
         reason: ParkReason,
         deadline: Option<Instant>,
     ) -> Option<WaitEnd> {

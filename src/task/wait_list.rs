@@ -31,19 +31,19 @@ const SERVED: u32 = 1;
 const CLOSED: u32 = 2;
 
 /// A place in a list, on the stack of whoever waits.
-pub(crate) struct Node {
+pub(crate) struct WaitNode {
     waiter: Waiter<BorrowedTask>,
     /// Where a value is handed over, if there is one.
     slot: *mut (),
     end: AtomicU32,
-    previous: Cell<*const Node>,
-    next: Cell<*const Node>,
+    previous: Cell<*const WaitNode>,
+    next: Cell<*const WaitNode>,
     is_linked: Cell<bool>,
 }
 
-impl Node {
-    pub(super) fn new(waiter: Waiter<BorrowedTask>, slot: *mut ()) -> Node {
-        Node {
+impl WaitNode {
+    pub(super) fn new(waiter: Waiter<BorrowedTask>, slot: *mut ()) -> WaitNode {
+        WaitNode {
             waiter,
             slot,
             end: AtomicU32::new(WAITS),
@@ -73,8 +73,8 @@ impl Node {
 
 /// Waiters in the order in which they came.
 pub(crate) struct WaitList {
-    first: *const Node,
-    last: *const Node,
+    first: *const WaitNode,
+    last: *const WaitNode,
 }
 
 // SAFETY: Q1, whoever has the list has the lock.
@@ -97,7 +97,7 @@ impl WaitList {
     ///
     /// The node is in no list, and stays where it is until it is unlinked or told (Q1).
     #[inline]
-    pub(crate) unsafe fn push(&mut self, node: *const Node) {
+    pub(crate) unsafe fn push(&mut self, node: *const WaitNode) {
         // SAFETY: Q1, the caller's word.
         let linked = unsafe { &*node };
         linked.is_linked.set(true);
@@ -116,7 +116,7 @@ impl WaitList {
     /// # Safety
     ///
     /// It was linked to this list.
-    pub(crate) unsafe fn give_up(&mut self, node: &Node) -> Option<WaitEnd> {
+    pub(crate) unsafe fn give_up(&mut self, node: &WaitNode) -> Option<WaitEnd> {
         if node.is_linked.get() {
             self.unlink(node);
         }
@@ -133,7 +133,7 @@ impl WaitList {
     }
 
     #[inline]
-    fn unlink(&mut self, node: &Node) {
+    fn unlink(&mut self, node: &WaitNode) {
         let (previous, next) = (node.previous.get(), node.next.get());
         // SAFETY: Q1.
         match unsafe { previous.as_ref() } {
@@ -151,7 +151,7 @@ impl WaitList {
 
 /// A waiter that was taken from its list, which is still locked. It has to be told.
 #[must_use = "it waits until it is told"]
-pub(crate) struct Taken<'a>(&'a Node);
+pub(crate) struct Taken<'a>(&'a WaitNode);
 
 impl Taken<'_> {
     /// Where its owner wants the value, or has it.
@@ -173,7 +173,7 @@ impl Taken<'_> {
             WaitEnd::Served => SERVED,
             WaitEnd::Closed => CLOSED,
         };
-        // Release: pairs with `Node::end`.
+        // Release: pairs with `WaitNode::end`.
         self.0.end.store(end, Ordering::Release);
         wakeup
     }
@@ -189,7 +189,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Node, WaitEnd, WaitList, Waiter};
+    use super::{WaitEnd, WaitList, WaitNode, Waiter};
 
     /// Tells its number when it is woken.
     struct Noted {
@@ -230,9 +230,9 @@ mod tests {
             let woken = Arc::new(AtomicUsize::new(usize::MAX));
             let node = |number| {
                 let noted = Arc::new(Noted { number, woken: Arc::clone(&woken) });
-                Node::new(Waiter::Waker(Waker::from(noted)), ptr::null_mut())
+                WaitNode::new(Waiter::Waker(Waker::from(noted)), ptr::null_mut())
             };
-            let nodes: Vec<Node> = (0..NODES).map(node).collect();
+            let nodes: Vec<WaitNode> = (0..NODES).map(node).collect();
             let mut list = WaitList::default();
             let (mut model, mut told) = (VecDeque::new(), Vec::new());
             for step in steps {

@@ -82,7 +82,7 @@ pub fn scope_inheritable<R>(
 /// Runs `f` with the node stored, and restores what was there.
 fn within<K: Key, V: 'static, R>(node: Unstored<Keyed<K>, V>, f: impl FnOnce() -> R) -> R {
     record::with(|record| {
-        let mut scope = Scope::enter(record, node);
+        let mut scope = ScopedValue::enter(record, node);
         let result = f();
         drop(scope.leave());
         result
@@ -90,17 +90,17 @@ fn within<K: Key, V: 'static, R>(node: Unstored<Keyed<K>, V>, f: impl FnOnce() -
 }
 
 /// A scope that is open, and that an unwinding closes.
-struct Scope<'a, K: Key> {
+struct ScopedValue<'a, K: Key> {
     record: Running<'a>,
     /// What the scope hides; gone once it is restored.
     shadow: Option<Shadow>,
     key: PhantomData<K>,
 }
 
-impl<'a, K: Key> Scope<'a, K> {
+impl<'a, K: Key> ScopedValue<'a, K> {
     fn enter<V: 'static>(record: Running<'a>, node: Unstored<Keyed<K>, V>) -> Self {
         let shadow = storing(record, |locals| locals.swap_in(node));
-        Scope { record, shadow: Some(shadow), key: PhantomData }
+        ScopedValue { record, shadow: Some(shadow), key: PhantomData }
     }
 
     /// Restores what was stored before, and gives the removed nodes to the caller, who drops them.
@@ -114,7 +114,7 @@ impl<'a, K: Key> Scope<'a, K> {
     }
 }
 
-impl<K: Key> Drop for Scope<'_, K> {
+impl<K: Key> Drop for ScopedValue<'_, K> {
     fn drop(&mut self) {
         // A second panic would abort the process.
         catch_and_report(|| drop(self.leave()));

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 use std::sync::{Once, mpsc};
 use std::thread;
 
-use super::credits::{Credits, Work};
+use super::credits::{BankWork, Credits};
 use super::panic_count::{Credit, lower, raise, works};
 use crate::base::report;
 
@@ -106,13 +106,13 @@ fn serve(credits: &Credits<Credit>) -> ! {
     let mut batch = 1;
     loop {
         match credits.next_work() {
-            Work::Make(number) => {
+            BankWork::Make(number) => {
                 // All are made before the lock is taken.
                 let made: Vec<_> = (0..number.max(batch)).map_while(|_| raise()).collect();
                 credits.add(made);
                 batch = (2 * batch).min(BATCH);
             }
-            Work::Catch(idle) => {
+            BankWork::Catch(idle) => {
                 idle.into_iter().for_each(|credit| _ = lower(credit));
                 batch = 1;
             }

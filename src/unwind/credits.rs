@@ -34,7 +34,7 @@ struct Books<C> {
 }
 
 /// What the bank has to do.
-pub(super) enum Work<C> {
+pub(super) enum BankWork<C> {
     /// To make and add so many credits, or more.
     Make(usize),
     /// To catch these, which nobody needs.
@@ -90,18 +90,18 @@ impl<C> Credits<C> {
     }
 
     /// What the bank has to do next; blocks until there is something.
-    pub(super) fn next_work(&self) -> Work<C> {
+    pub(super) fn next_work(&self) -> BankWork<C> {
         let mut books = self.lock();
         loop {
             if books.waiting > books.idle.len() {
-                return Work::Make(books.waiting - books.idle.len());
+                return BankWork::Make(books.waiting - books.idle.len());
             }
             let unneeded = |books: &Books<C>| books.lent == 0 && books.waiting == 0;
             if unneeded(&books) && !books.idle.is_empty() {
                 let elapsed;
                 (books, elapsed) = wait_timeout(&self.called, books, KEPT);
                 if elapsed && unneeded(&books) {
-                    return Work::Catch(mem::take(&mut books.idle));
+                    return BankWork::Catch(mem::take(&mut books.idle));
                 }
             } else {
                 books = self.called.wait(books).unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -179,12 +179,12 @@ mod models {
             let mut made = 0;
             loop {
                 match credits.next_work() {
-                    Work::Make(number) => {
+                    BankWork::Make(number) => {
                         made += number;
                         credits.add((0..number).map(|_| 1));
                     }
-                    Work::Catch(_) if done.load(Ordering::Relaxed) == 2 => break,
-                    Work::Catch(_) => {}
+                    BankWork::Catch(_) if done.load(Ordering::Relaxed) == 2 => break,
+                    BankWork::Catch(_) => {}
                 }
             }
             seen.note(made as u32);

@@ -12,8 +12,8 @@ use crate::task::inbox::Linked;
 use crate::task::mailbox::Mailbox;
 
 /// A task as far as the inbox knows it.
-struct Node {
-    link: Cell<*mut Node>,
+struct ModelNode {
+    link: Cell<*mut ModelNode>,
     /// Written wherever the link is touched, so that loom sees two who do it at once (I1).
     link_is_touched: Checked<()>,
     /// What the pusher did before the push.
@@ -21,13 +21,13 @@ struct Node {
 }
 
 // SAFETY: I1, which `link_is_touched` checks.
-unsafe impl Send for Node {}
+unsafe impl Send for ModelNode {}
 // SAFETY: as above.
-unsafe impl Sync for Node {}
+unsafe impl Sync for ModelNode {}
 
-impl Node {
-    fn new() -> Node {
-        Node {
+impl ModelNode {
+    fn new() -> ModelNode {
+        ModelNode {
             link: Cell::new(ptr::null_mut()),
             link_is_touched: Checked::new(()),
             load: Checked::new(0),
@@ -35,23 +35,23 @@ impl Node {
     }
 }
 
-impl Linked for Node {
-    fn link(&self) -> &Cell<*mut Node> {
+impl Linked for ModelNode {
+    fn link(&self) -> &Cell<*mut ModelNode> {
         self.link_is_touched.write(|()| ());
         &self.link
     }
 }
 
 /// A worker's mailbox, for `N` nodes in all.
-struct Worker<const N: usize> {
-    mailbox: Mailbox<Node>,
-    nodes: [Node; N],
+struct ModelWorker<const N: usize> {
+    mailbox: Mailbox<ModelNode>,
+    nodes: [ModelNode; N],
 }
 
-impl<const N: usize> Worker<N> {
-    fn new() -> Arc<Worker<N>> {
-        let nodes = [(); N].map(|()| Node::new());
-        Arc::new(Worker { mailbox: Mailbox::new(), nodes })
+impl<const N: usize> ModelWorker<N> {
+    fn new() -> Arc<ModelWorker<N>> {
+        let nodes = [(); N].map(|()| ModelNode::new());
+        Arc::new(ModelWorker { mailbox: Mailbox::new(), nodes })
     }
 
     /// Leaves a node. True: the mailbox was empty.
@@ -98,7 +98,7 @@ impl<const N: usize> Worker<N> {
 #[test]
 fn loom_inbox_two_pushers() {
     explore(None, &[1, 2, 3], |seen| {
-        let worker = Worker::<3>::new();
+        let worker = ModelWorker::<3>::new();
         let pushers = [&[0, 1][..], &[2]].map(|numbers| {
             let worker = Arc::clone(&worker);
             thread::spawn(move || numbers.iter().filter(|number| worker.push(**number)).count())
@@ -120,7 +120,7 @@ fn loom_inbox_two_pushers() {
 #[test]
 fn loom_inbox_push_races_sleep() {
     explore(None, &[0, 1], |seen| {
-        let worker = Worker::<1>::new();
+        let worker = ModelWorker::<1>::new();
         let pusher = {
             let worker = Arc::clone(&worker);
             thread::spawn(move || assert!(worker.push(0)))
@@ -137,7 +137,7 @@ fn loom_inbox_push_races_sleep() {
 #[test]
 fn loom_inbox_second_push_relies_on_first() {
     explore(Some(3), &[0, 1, 2], |seen| {
-        let worker = Worker::<2>::new();
+        let worker = ModelWorker::<2>::new();
         let pushers = [0, 1].map(|number| {
             let worker = Arc::clone(&worker);
             thread::spawn(move || worker.push(number))
@@ -155,7 +155,7 @@ fn loom_inbox_second_push_relies_on_first() {
 #[test]
 fn loom_inbox_push_again() {
     explore(None, &[0], |seen| {
-        let worker = Worker::<2>::new();
+        let worker = ModelWorker::<2>::new();
         let other = {
             let worker = Arc::clone(&worker);
             thread::spawn(move || worker.push(1))

@@ -10,30 +10,30 @@ use loom::thread;
 
 use crate::base::atomics::{Checked, explore};
 use crate::base::lock::ShortLock;
-use crate::task::wait_list::{Node, WaitEnd, WaitList};
+use crate::task::wait_list::{WaitEnd, WaitList, WaitNode};
 use crate::task::waiter::Waiter;
 
 const SERVED: u32 = 0;
 const GAVE_UP: u32 = 1;
 
 /// A node in a list, with what is handed over in its slot.
-struct Place {
-    node: Node,
+struct ModelPlace {
+    node: WaitNode,
     slot: Checked<u32>,
 }
 
 // SAFETY: Q1, whoever touches the node has the list's lock.
-unsafe impl Send for Place {}
+unsafe impl Send for ModelPlace {}
 // SAFETY: as above.
-unsafe impl Sync for Place {}
+unsafe impl Sync for ModelPlace {}
 
 /// One waits and gives up at some moment; another hands a value over, if it finds somebody who waits.
 #[test]
 fn loom_hand_over_races_giving_up() {
     explore(None, &[SERVED, GAVE_UP], |seen| {
         let list = Arc::new(ShortLock::new(WaitList::new()));
-        let place = Arc::new(Place {
-            node: Node::new(Waiter::Waker(Waker::noop().clone()), ptr::null_mut()),
+        let place = Arc::new(ModelPlace {
+            node: WaitNode::new(Waiter::Waker(Waker::noop().clone()), ptr::null_mut()),
             slot: Checked::new(0),
         });
         let gives = {

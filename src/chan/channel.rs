@@ -27,8 +27,8 @@ const TO_SEND: ParkReason = ParkReason::new(Waiting::Send, false);
 const TO_RECEIVE: ParkReason = ParkReason::new(Waiting::Receive, false);
 
 /// A channel, without those who count its senders and receivers.
-pub(super) struct Queue<T> {
-    state: ShortLock<State<T>>,
+pub(super) struct Channel<T> {
+    state: ShortLock<ChannelState<T>>,
     /// `None`: without a limit.
     capacity: Option<usize>,
     /// How many there are of either end.
@@ -38,7 +38,7 @@ pub(super) struct Queue<T> {
     location: &'static Location<'static>,
 }
 
-struct State<T> {
+struct ChannelState<T> {
     /// Not empty only while no receiver waits, and not full while a sender waits.
     values: VecDeque<T>,
     receivers: WaitList,
@@ -54,7 +54,7 @@ enum Attempt<T, V> {
     Closed(T),
 }
 
-impl<T> State<T> {
+impl<T> ChannelState<T> {
     /// Sends `value` if that needs no waiting.
     #[inline]
     fn offer(&mut self, value: T, capacity: Option<usize>) -> Attempt<T, ()> {
@@ -110,16 +110,16 @@ fn wake(wakeup: Option<Wakeup>) {
     }
 }
 
-impl<T> Queue<T> {
-    pub(super) fn new(capacity: Option<usize>, location: &'static Location<'static>) -> Queue<T> {
-        let state = State {
+impl<T> Channel<T> {
+    pub(super) fn new(capacity: Option<usize>, location: &'static Location<'static>) -> Channel<T> {
+        let state = ChannelState {
             values: VecDeque::new(),
             receivers: WaitList::new(),
             senders: WaitList::new(),
             is_closed: false,
         };
         let (senders, receivers) = (AtomicUsize::new(1), AtomicUsize::new(1));
-        Queue { state: ShortLock::new(state), capacity, senders, receivers, location }
+        Channel { state: ShortLock::new(state), capacity, senders, receivers, location }
     }
 
     pub(super) fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
