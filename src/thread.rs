@@ -8,8 +8,10 @@
 use std::ffi::c_void;
 use std::io;
 use std::ptr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
+
+use crate::base::lock::lock;
 
 /// Starts a thread that runs `f`.
 ///
@@ -21,7 +23,7 @@ pub(crate) fn spawn(name: &str, f: impl FnOnce() + Send + 'static) -> io::Result
     let start = || {
         let f = Arc::clone(&f);
         Builder::new().name(name.to_owned()).spawn(move || {
-            let f = f.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let f = lock(&f).take();
             f.expect("it is started once")();
         })
     };

@@ -14,6 +14,7 @@ use super::report::Violation;
 use super::rules::{Finding, Rules};
 use super::symbols::functions_at;
 use super::walk::{Section, each_frame};
+use crate::base::lock::{lock, wait};
 use crate::base::{env, report};
 use crate::record::stack_pointer;
 use crate::stack;
@@ -53,7 +54,7 @@ impl<T> Answer<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<T>> {
-        self.value.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.value)
     }
 
     fn give(&self, value: T) {
@@ -66,7 +67,7 @@ impl<T> Answer<T> {
         loop {
             match value.take() {
                 Some(value) => return value,
-                None => value = self.given.wait(value).unwrap_or_else(PoisonError::into_inner),
+                None => value = wait(&self.given, value),
             }
         }
     }
@@ -87,7 +88,7 @@ pub(crate) fn start() -> io::Result<()> {
         return Ok(());
     };
     static STARTING: Mutex<()> = Mutex::new(());
-    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _starting = lock(&STARTING);
     if CHECKER.get().is_some() {
         return Ok(());
     }

@@ -29,10 +29,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::advise::advise;
 use super::class::Class;
-use super::region::{fresh, lock};
+use super::region::fresh;
 use super::slot::{self, Slot};
 use super::stack_pressure;
 use crate::base::append_only_list::AppendOnlyList;
+use crate::base::lock::lock;
 
 /// Slots that move between a pool and a shelf, or lose their pages, together.
 const BATCH: usize = 64;

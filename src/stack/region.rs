@@ -30,7 +30,7 @@ use std::ffi::CStr;
 use std::io;
 use std::ops::Range;
 use std::ptr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use libc::{c_int, c_void};
 
@@ -41,6 +41,7 @@ use super::limits::{self, Refusal};
 use super::overflow;
 use super::slot::{self, Slot};
 use super::valgrind;
+use crate::base::lock::lock;
 
 /// A span of 1 TiB.
 const LARGEST_SPAN_SHIFT: usize = 40;
@@ -75,11 +76,6 @@ static CURSORS: [Mutex<Cursor>; Class::COUNT] =
         Class::COUNT];
 
 static INIT: Mutex<()> = Mutex::new(());
-
-/// Locks, whatever a panicking thread may have left: none of ours panics half way.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Reserves the region and watches over its guards, if that has not been done yet.
 ///

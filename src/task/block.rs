@@ -11,7 +11,9 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::NonNull;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+
+use crate::base::lock::lock;
 
 /// Blocks of these many lines of 64 bytes are kept; anything else goes to the allocator.
 const KEPT_LINES: usize = 8;
@@ -145,7 +147,7 @@ impl Magazine {
     #[cold]
     fn refill(&mut self, index: usize) {
         let batch = self.spare.take().or_else(|| {
-            let mut depot = DEPOT.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut depot = lock(&DEPOT);
             let batch = depot.batches[index].pop()?;
             depot.bytes -= BATCH * kept_layout(index).size();
             Some(batch)
@@ -178,7 +180,7 @@ impl Magazine {
 impl Batch {
     fn store(self, index: usize) {
         let bytes = BATCH * kept_layout(index).size();
-        let mut depot = DEPOT.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut depot = lock(&DEPOT);
         if depot.bytes + bytes <= DEPOT_BYTES {
             depot.bytes += bytes;
             depot.batches[index].push(self);
