@@ -1,13 +1,12 @@
 //! The monitor: one thread of the process, which looks at what all workers do.
 //!
-//! - A worker looks round every 61 turns: at its timers, at tasks from outside, at a shutdown. These are
-//!   microseconds, unless a turn is slow, and the clock is too dear to be read at every turn. So the monitor asks
-//!   a worker that has not looked round for a while to do so when the turn is over.
-//! - Where a runtime is watched, it reports a coroutine that holds its worker for too long.
+//! - A worker looks round every 61 turns: at its timers, at tasks from outside, at a shutdown. 61 turns take
+//!   microseconds, unless a turn is slow, and to read the clock at every turn would be too dear. So the monitor asks a
+//!   worker that has not looked round for a while to do so when its turn is over.
+//! - If a runtime is watched, the monitor reports a coroutine that holds its worker for too long.
 //!
-//! It looks every two milliseconds. When all workers have slept for a while it sleeps too, and a worker that wakes
-//! up wakes it: as with a worker, what it would overlook is what it looks at once more before it sleeps (see
-//! [`Sleep`]).
+//! The monitor looks every two milliseconds. When all workers have slept for a while, it sleeps too, and a worker that
+//! wakes up wakes it. Before it sleeps it looks at the workers once more, so that no wake-up is lost (see [`Sleep`]).
 
 use std::collections::HashSet;
 use std::io;

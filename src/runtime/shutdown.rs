@@ -20,10 +20,11 @@ impl Runtime {
     ///
     /// Whatever a coroutine does in its cleanup is waited for, as long as something moves, or something comes by
     /// itself: a time, the end of a [`blocking`](crate::blocking()) call, of a coroutine of another runtime, or of
-    /// another runtime. What goes on regardless is given up when nothing of its worker has run for three seconds and
-    /// it waits for nothing of that kind, or when no coroutine of the runtime has ended for ten. It is left alone: its
-    /// worker and that one's thread, with its thread-locals, stay until it ends by itself, and a line on stderr names
-    /// it. Of each worker ten are named and the others counted; of one that is kept busy, the one that runs.
+    /// another runtime. A coroutine that does not end is abandoned when nothing of its worker has run for three
+    /// seconds and the coroutine waits for nothing of that kind, or when no coroutine of the runtime has ended for ten
+    /// seconds. An abandoned coroutine is left alone: its worker, and the worker's thread with its thread-locals, stay
+    /// until the coroutine ends by itself, and a line on stderr names it. Of each worker ten coroutines are named and
+    /// the others counted; of a worker that is kept busy, the one that runs is named.
     ///
     /// A cancellation unwinds as a panic does, and aborts where a panic would: see
     /// [`JoinHandle::cancel`](crate::JoinHandle::cancel). [`shield`](crate::shield) puts it off, and is waited for.
@@ -58,7 +59,7 @@ impl Runtime {
                 return self.shared.shutdown_latch.join(far());
             }
             if self.shared.ended() == ended {
-                return self.give_up(PATIENCE);
+                return self.abandon(PATIENCE);
             }
         }
     }
@@ -96,7 +97,7 @@ impl Runtime {
             if self.shared.shutdown_latch.wait(deadline) {
                 self.shared.shutdown_latch.join(deadline);
             } else {
-                self.give_up(limit);
+                self.abandon(limit);
             }
         }
         self.shared.alive()
@@ -119,7 +120,7 @@ impl Runtime {
     }
 
     /// Leaves the threads that do not end to themselves, and tells which coroutines hold them.
-    fn give_up(&self, waited: Duration) {
+    fn abandon(&self, waited: Duration) {
         self.shared.shutdown_latch.leave_alone();
         self.shared.tell_survivors(waited);
         self.shared.discard_fresh();

@@ -2,10 +2,10 @@
 //!
 //! A worker ends when it has no coroutine left, and its thread soon after it, when the destructors of its
 //! thread-locals have run. These are the user's code. They may take their time, need the worker of the
-//! coroutine that waits for them, or come back here. So nobody blocks in a join, nor joins under the lock:
-//! who waits for threads looks again and again whether they have ended, with pauses that grow.
+//! coroutine that waits for them, or come back here. So nobody blocks in a join, and nobody joins under the lock.
+//! Whoever waits for threads looks again and again whether they have ended, with pauses that grow.
 //!
-//! A worker whose coroutines do not end is given up after a while. Then it is counted as ended here, so that
+//! A worker whose coroutines do not end abandons them after a while. Then the worker is counted as ended here, so that
 //! nobody waits for ever, and goes on (W5).
 
 use std::mem;

@@ -1,20 +1,23 @@
 //! A worker: the thread that runs coroutines, and its loop.
 //!
-//! A worker has two queues. *Ready* holds started tasks, which are its own for good, first in first
-//! out. *Fresh* holds tasks that have never run: last in first out for the worker itself, because
-//! the newest is still in the cache and its stack is hot, while other workers steal the oldest. The
-//! two take turns, so that neither starves. At every 61st turn the worker looks round, and takes the oldest
-//! fresh task it can find, from another place first each time, so that neither a chain of spawns nor a flood
-//! of them elsewhere buries it. Where turns are slow, it looks round after a millisecond, or after every
-//! turn: the [`monitor`] sees that, and from then on the worker does. A fresh task that is refused a stack is set aside (see
-//! [`stack_wait`](super::stack_wait)), and the worker goes on with others.
+//! A worker has two queues. *Ready* holds started tasks, which stay on this worker, first in first out. *Fresh* holds
+//! tasks that have never run. The worker takes the newest of them, which is still in the cache; other workers steal
+//! the oldest. Turns alternate between the two queues, so that neither starves.
+//!
+//! At every 61st turn the worker looks round, and takes the oldest fresh task that it can find. It begins at another
+//! place each time, so that neither a chain of spawns nor a flood of them elsewhere buries a task. If turns are slow,
+//! the [`monitor`] asks the worker to look round sooner. From then on the worker measures its turns, and looks round
+//! after a millisecond or after every turn, whichever is longer.
+//!
+//! A fresh task that is refused a stack is set aside (see [`stack_wait`](super::stack_wait)), and the worker goes on
+//! with others.
 //!
 //! # Invariants
 //!
 //! - **W3** A `Worker` is `!Sync`, and code on its thread reaches it by [`Worker::with`] only while
 //!   [`Worker::run`] runs.
 //! - **W5** A worker's thread runs until every task that was started on it has ended, also when a shutdown has
-//!   given the worker up: a frame may have lent a reference to a thread-local to another thread.
+//!   abandoned them: a frame may have lent a reference to a thread-local to another thread.
 //! - **W6** No field of a worker is borrowed while a task runs. Each borrow ends inside a function of this module,
 //!   and those functions call no user code.
 
@@ -43,7 +46,7 @@ const FAIRNESS: u64 = 61;
 const PACE: Duration = Duration::from_millis(1);
 /// How many times a worker that finds nothing looks again before it sleeps: a few microseconds.
 const SEARCH_ROUNDS: u32 = 12;
-/// How long the coroutines of a worker that shuts down may all be silent before they are given up.
+/// How long the coroutines of a worker that shuts down may all be silent before they are abandoned.
 const SILENCE: Duration = Duration::from_secs(3);
 
 thread_local! {
@@ -75,7 +78,7 @@ pub(crate) struct Worker {
     /// The last census that the worker has answered.
     answered: Cell<usize>,
     /// A shutdown waits for the tasks of this worker no more.
-    given_up: Cell<bool>,
+    has_abandoned: Cell<bool>,
 }
 
 impl Worker {
@@ -95,7 +98,7 @@ impl Worker {
             reclaimed: Cell::new(RECLAIM.load(Ordering::Relaxed)),
             closing: Cell::new(false),
             answered: Cell::new(0),
-            given_up: Cell::new(false),
+            has_abandoned: Cell::new(false),
         }
     }
 
@@ -139,7 +142,7 @@ impl Worker {
         }
     }
 
-    /// The whole life of the thread as a worker. False: it was given up, and nobody waits for its end.
+    /// The whole life of the thread as a worker. False: its tasks were abandoned, and nobody waits for its end.
     pub(super) fn run(&self) -> bool {
         HERE.set(self);
         self.local.run(|| {
@@ -154,7 +157,7 @@ impl Worker {
             task.discard();
         }
         debug_assert!(self.started.borrow().is_empty(), "W5");
-        !self.given_up.get()
+        !self.has_abandoned.get()
     }
 
     /// Runs one task, or waits until there is one. False: there will be none.
@@ -230,9 +233,8 @@ impl Worker {
         next
     }
 
-    /// A task that has waited long: from outside, from the far end of the own queue, or from that of
-    /// a worker which may be held up. They take turns in being looked at first, for each of them may
-    /// never be empty.
+    /// A task that has waited long: from outside, from the far end of the own queue, or from that of another worker,
+    /// which may be held up. Another of these places comes first each time, because any of them may never be empty.
     fn oldest_fresh(&self) -> Option<Fresh> {
         const PLACES: [fn(&Worker) -> Option<Fresh>; 3] =
             [Worker::steal_injected, Worker::steal_own, Worker::steal_from_others];
@@ -411,12 +413,12 @@ impl Worker {
                     |task: &Listed| task.parked_for().is_some_and(|reason| reason.ends_by_itself());
                 let comes = started.iter().any(ends_by_itself);
                 drop(started);
-                if deadline.is_none() && !comes && !self.given_up.get() {
+                if deadline.is_none() && !comes && !self.has_abandoned.get() {
                     let since = *silent_since.get_or_insert_with(Instant::now);
                     if since.elapsed() < SILENCE {
                         deadline = Some(since + SILENCE);
                     } else {
-                        self.give_up_tasks();
+                        self.abandon_tasks();
                     }
                 }
             }
@@ -506,11 +508,11 @@ impl Worker {
         self.pool.borrow_mut().give_up();
     }
 
-    /// Tells who was cancelled and does not end. A shutdown is over without them, and the worker goes on
-    /// for as long as they live (W5).
+    /// Tells which tasks were cancelled and do not end. A shutdown no longer waits for them, and the worker goes on
+    /// until they have ended (W5).
     #[cold]
-    fn give_up_tasks(&self) {
-        self.given_up.set(true);
+    fn abandon_tasks(&self) {
+        self.has_abandoned.set(true);
         if !self.shared.abandoned[self.index].swap(true, Ordering::Relaxed) {
             survivors::tell(&CensusList::of(&self.started.borrow(), NAMED));
         }

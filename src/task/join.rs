@@ -202,6 +202,10 @@ impl<T> JoinHandle<T> {
         outcome
     }
 
+    fn is_taken(&self) -> bool {
+        self.runtime.is_none()
+    }
+
     fn outcome(&self) -> *mut Outcome<T> {
         self.task.as_ptr().cast::<u8>().wrapping_add(self.task.vtable.outcome).cast()
     }
@@ -285,7 +289,7 @@ impl<T> Future for JoinHandle<T> {
     /// that uses coroutines.
     #[track_caller]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        assert!(self.runtime.is_some(), "a JoinHandle was polled after it was ready");
+        assert!(!self.is_taken(), "a JoinHandle was polled after it was ready");
         if !self.is_finished() {
             if let Some(error) = self.error_of_own() {
                 return Poll::Ready(Err(error));
@@ -309,7 +313,7 @@ impl<T> Drop for JoinHandle<T> {
     #[inline]
     fn drop(&mut self) {
         let task = self.task.as_ptr();
-        let left = if self.runtime.is_none() {
+        let left = if self.is_taken() {
             None
         } else {
             match self.task.state.detach() {
