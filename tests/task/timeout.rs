@@ -447,6 +447,9 @@ fn task_timeout_against_readiness() {
             let (taken, left) = (Arc::clone(&taken), Arc::clone(&left));
             let (won, lost) = (won.clone(), lost.clone());
             runtime.go(move || {
+                // In nanoseconds. Shorter after a round that is won, longer after one that is lost: so there are both,
+                // however fast the machine is.
+                let mut limit = 10_000;
                 for round in (first..ROUNDS).step_by(8) {
                     let slot = Arc::new(Slot::default());
                     let giver = coro::go({
@@ -456,9 +459,10 @@ fn task_timeout_against_readiness() {
                             slot.give(round + 1);
                         }
                     });
-                    let limit = Duration::from_nanos(round * 7919 % 30_000);
-                    match coro::timeout(limit, || slot.take()) {
+                    let time = Duration::from_nanos(limit / 2 + round * 7919 % limit);
+                    match coro::timeout(time, || slot.take()) {
                         Ok(value) => {
+                            limit -= limit / 16;
                             assert_eq!(value, round + 1);
                             taken.fetch_add(value, Ordering::Relaxed);
                             won.add();
@@ -466,6 +470,7 @@ fn task_timeout_against_readiness() {
                             assert_eq!(slot.0.lock().unwrap().0, None);
                         }
                         Err(Elapsed) => {
+                            limit += limit / 16 + 1;
                             lost.add();
                             giver.join().unwrap();
                             let value = slot.0.lock().unwrap().0.take();
