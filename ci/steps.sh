@@ -84,10 +84,11 @@ test_mutants() {
     bash ci/mutants.sh --some 5
 }
 
-# The same tests, with the frames of a coroutine looked through at every suspension. In a directory of its own, since
-# a feature builds everything anew.
+# The tests of what suspends, with the frames of a coroutine looked through at every suspension. In a directory of its
+# own, since a feature builds everything anew.
 test_nesting() {
-    CORO_CHECK=nesting CARGO_TARGET_DIR=$(own_target check) cargo test --features check --lib --tests
+    CORO_CHECK=nesting CARGO_TARGET_DIR=$(own_target check) cargo test --features check --lib --test 'check_*' \
+        --test chan --test 'fault*' --test 'runtime*' --test 'switch*' --test 'task*' --test 'tls*'
 }
 
 # Between debug and release the compiler inlines other code, and its unwind tables differ. The other levels
@@ -123,9 +124,9 @@ run_soak() {
     cargo run --release --example soak -- 20
 }
 
-# Each fuzz target for a minute, from the corpus that is kept.
+# Each fuzz target for half a minute, from the corpus that is kept. ci/full.sh takes longer.
 fuzz_briefly() {
-    bash ci/fuzz.sh 60
+    bash ci/fuzz.sh 30
 }
 
 # The debug tests once more, with AddressSanitizer, which is told of every switch of stacks.
