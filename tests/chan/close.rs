@@ -71,7 +71,7 @@ fn chan_close_in_the_middle_loses_nothing() {
     let _watchdog = common::watchdog();
     common::on_workers(|runtime, workers| {
         for capacity in [0, 1, 3] {
-            for _ in 0..30 {
+            for _ in 0..8 {
                 let (sender, receiver) = chan::bounded::<u64>(capacity);
                 let senders: Vec<_> = (0..4)
                     .map(|_| {
