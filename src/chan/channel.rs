@@ -179,10 +179,7 @@ impl<T> Channel<T> {
                     wake(wakeup);
                     return Ok(());
                 }
-                Attempt::Closed(value) => {
-                    drop(state);
-                    return Err(SendTimeoutError::Disconnected(value));
-                }
+                Attempt::Closed(value) => return Err(SendTimeoutError::Disconnected(value)),
                 // SAFETY: Q1, it is told or unlinked below; G1, the slot is ours until it is linked.
                 Attempt::Wait(value) => unsafe {
                     node.slot().cast::<T>().write(value);
@@ -190,11 +187,9 @@ impl<T> Channel<T> {
                 },
             }
         }
-        let mut end = caller.wait(&node, TO_SEND, deadline);
-        if end.is_none() {
-            // SAFETY: Q1, it was linked to this list.
-            end = unsafe { self.state.lock().senders.give_up(&node) };
-        }
+        // SAFETY: Q1, it was linked to this list.
+        let give_up = || unsafe { self.state.lock().senders.give_up(&node) };
+        let end = caller.wait(&node, TO_SEND, deadline).or_else(give_up);
         if end == Some(WaitEnd::Served) {
             return Ok(());
         }
@@ -243,11 +238,9 @@ impl<T> Channel<T> {
                 Attempt::Wait(()) => unsafe { state.receivers.push(&node) },
             }
         }
-        let mut end = caller.wait(&node, TO_RECEIVE, deadline);
-        if end.is_none() {
-            // SAFETY: Q1, it was linked to this list.
-            end = unsafe { self.state.lock().receivers.give_up(&node) };
-        }
+        // SAFETY: Q1, it was linked to this list.
+        let give_up = || unsafe { self.state.lock().receivers.give_up(&node) };
+        let end = caller.wait(&node, TO_RECEIVE, deadline).or_else(give_up);
         match end {
             // SAFETY: G1, it was written before we were told.
             Some(WaitEnd::Served) => Ok(unsafe { slot.assume_init_read() }),
@@ -315,12 +308,24 @@ impl<T> Channel<T> {
         self.capacity
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.capacity.is_some_and(|capacity| self.len() >= capacity)
+    }
+
     /// As either end shows itself.
     pub(super) fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (len, is_closed) = {
+            let state = self.state.lock();
+            (state.values.len(), state.is_closed)
+        };
         f.debug_struct(name)
             .field("capacity", &self.capacity)
-            .field("len", &self.len())
-            .field("closed", &self.is_closed())
+            .field("len", &len)
+            .field("closed", &is_closed)
             .finish()
     }
 }

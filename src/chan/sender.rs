@@ -150,7 +150,7 @@ impl<T> Sender<T> {
     /// assert!(sender.is_empty());
     /// ```
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.channel.is_empty()
     }
 
     /// Whether there is no room for a value. Always with a capacity of 0.
@@ -163,7 +163,7 @@ impl<T> Sender<T> {
     /// assert!(sender.is_full());
     /// ```
     pub fn is_full(&self) -> bool {
-        self.capacity().is_some_and(|capacity| self.len() >= capacity)
+        self.channel.is_full()
     }
 
     /// How many values the channel holds; `None`: without a limit.
