@@ -5,7 +5,7 @@
 //! that is held up by a long turn does not answer in time, and whoever asks goes on without its list.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::base::lock::lock;
@@ -79,8 +79,7 @@ impl Census {
             answers.reports.extend(report);
             self.asked.fetch_add(1, Ordering::Relaxed);
         }
-        fence(Ordering::SeqCst);
-        mailboxes.iter().for_each(|mailbox| mailbox.sleep().wake());
+        Mailbox::wake_each(mailboxes.iter().copied());
     }
 
     /// Asks the workers that sleep, waits for them until `deadline`, and gives their lists. Those of the others are

@@ -128,10 +128,7 @@ impl Shared {
     /// Begins the shutdown.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        for mailbox in &self.mailboxes {
-            mailbox.sleep().wake();
-        }
+        Mailbox::wake_each(self.mailboxes.iter().copied());
     }
 
     /// Ends, as cancelled, what was injected and will not be run. On the calling thread, so that

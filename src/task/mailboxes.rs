@@ -29,10 +29,15 @@ impl Mailbox<Header> {
         lock(&UNUSED).push(self);
     }
 
+    /// Wakes each of these workers that sleeps. What it is to find was stored before.
+    pub(crate) fn wake_each<'a>(mailboxes: impl IntoIterator<Item = &'a Mailbox<Header>>) {
+        fence(Ordering::SeqCst);
+        mailboxes.into_iter().for_each(|mailbox| mailbox.sleep().wake());
+    }
+
     /// Wakes every worker that there is.
     pub(crate) fn wake_all() {
-        fence(Ordering::SeqCst);
-        ALL.iter().for_each(|mailbox| mailbox.sleep().wake());
+        Mailbox::wake_each(ALL.iter());
     }
 
     /// The sum of one count over all workers that there ever were.
