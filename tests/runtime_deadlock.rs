@@ -35,7 +35,7 @@ static BEFORE_MAIN: extern "C" fn() = {
 };
 
 /// What a child may run.
-const CASES: [(&str, fn()); 15] = [
+const CASES: [(&str, fn()); 16] = [
     ("every reason", every_reason),
     ("in a scope", in_a_scope),
     ("two join", two_join),
@@ -49,6 +49,7 @@ const CASES: [(&str, fn()); 15] = [
     ("a blocking call", a_blocking_call),
     ("it ends", it_ends),
     ("again", again),
+    ("a thread ends", a_thread_ends),
     ("in a panic", in_a_panic),
     ("no stack", no_stack),
 ];
@@ -289,6 +290,19 @@ fn again() {
     let _ = joins.join();
 }
 
+/// A thread that could wake somebody ends when everybody else has long been asleep.
+fn a_thread_ends() {
+    let runtime = common::runtime(1);
+    let parked = runtime.go(park_forever);
+    expect(&parked.handle(), line!() - 1, "park");
+    let handle = parked.handle();
+    thread::spawn(move || {
+        thread::sleep(100 * SHORT);
+        drop(handle);
+    });
+    let _ = parked.join();
+}
+
 /// The thread that lends what moving panics takes is the library's own, and wakes nobody.
 fn in_a_panic() {
     struct Parks;
@@ -436,6 +450,7 @@ fn runtime_deadlock_lists_everybody_and_why() {
         ("watched", 1, 1),
         ("default", 1, 1),
         ("again", 2, 2),
+        ("a thread ends", 1, 1),
         ("in a panic", 1, 1),
     ] {
         let (waiting, listed_alive, expected, listed) = report(start(TEST, case, true));

@@ -74,13 +74,11 @@ impl Sleep {
     }
 
     /// Blocks until somebody wakes the worker or `deadline` comes. May return early. By the worker, after
-    /// [`prepare`](Sleep::prepare). Without a deadline it calls `endless` before it blocks, when others can see
-    /// that it is asleep for good.
-    pub(crate) fn block(&self, deadline: Option<Instant>, endless: impl FnOnce()) {
+    /// [`prepare`](Sleep::prepare).
+    pub(crate) fn block(&self, deadline: Option<Instant>) {
         match deadline {
             None => {
                 self.count_endless();
-                endless();
                 self.state.wait(ASLEEP, None);
                 self.count_endless();
             }

@@ -1,9 +1,9 @@
 //! The report that everything is asleep, as Go's "all goroutines are asleep": `CORO_DEADLOCK=report`.
 //!
 //! Where plain threads wait in a join, every coroutine is parked, no timer is set, and the process has
-//! no other thread that could unpark one, nothing will ever happen again. Each party looks for that
-//! when it is about to block: a worker after its last look for work, a thread in its join. The last of
-//! them finds all the others blocked, and asks for a [`census`](super::census), which becomes the report. The program
+//! no other thread that could unpark one, nothing will ever happen again. The [`monitor`] looks for that when all
+//! workers have slept for a while, and from then on as often as that again: a thread that could have unparked somebody
+//! may end, and nobody tells of its end. What it finds becomes a report by a [`census`](super::census). The program
 //! goes on waiting.
 //!
 //! A thread that knows nothing of this crate counts as one that might unpark somebody, so a report is
@@ -22,7 +22,6 @@ use std::sync::{Mutex, OnceLock};
 use super::census::{CensusEntry, CensusList};
 use super::monitor;
 use super::shared::Shared;
-use crate::base::atomics::fence;
 use crate::base::env::variable;
 use crate::base::lock::lock;
 use crate::check;
@@ -69,7 +68,7 @@ pub(super) fn configure() {
 fn joining(task: &TaskRef) {
     if let Some(detector) = detector() {
         lock(&detector.joined).push(task.clone());
-        detector.check();
+        monitor::wake();
     }
 }
 
@@ -83,11 +82,20 @@ fn joined(task: &TaskRef) {
     }
 }
 
-/// A worker is about to block, without a deadline.
-pub(super) fn blocking() {
-    if let Some(detector) = detector() {
-        detector.check();
+/// Looks whether all are asleep for ever, and reports it. By the monitor, when all workers sleep. True: it is to look
+/// again after a while.
+pub(super) fn look() -> bool {
+    let Some(detector) = detector() else { return false };
+    if detector.reported.load(Ordering::Relaxed) {
+        return false;
     }
+    detector.check();
+    !lock(&detector.joined).is_empty()
+}
+
+/// Whether the report was asked for.
+pub(super) fn is_asked() -> bool {
+    detector().is_some()
 }
 
 impl Detector {
@@ -111,9 +119,7 @@ impl Detector {
         if !all_asleep(&shared.mailboxes, nothing_else) {
             return;
         }
-        if self.reported.swap(true, Ordering::Relaxed) {
-            return;
-        }
+        self.reported.store(true, Ordering::Relaxed);
         let alive = shared.alive();
         let mut text = format!(
             "coro: all coroutines are asleep, and {waiting} thread(s) wait for them; {alive} alive:\n"
@@ -140,8 +146,6 @@ impl Detector {
 /// Whether there is a moment at which all workers sleep without a deadline and nobody has woken any of
 /// them, and at which `meanwhile` says yes.
 pub(super) fn all_asleep(workers: &[impl AsRef<Sleep>], meanwhile: impl FnOnce() -> bool) -> bool {
-    // Of several that look when they are about to block, the last sees all the others.
-    fence(Ordering::SeqCst);
     let look =
         || workers.iter().map(|worker| worker.as_ref().endless()).collect::<Option<Vec<_>>>();
     let Some(sleeps) = look() else { return false };

@@ -4,6 +4,7 @@
 //!   microseconds, unless a turn is slow, and to read the clock at every turn would be too dear. So the monitor asks a
 //!   worker that has not looked round for a while to do so when its turn is over.
 //! - If a runtime is watched, the monitor reports a coroutine that holds its worker for too long.
+//! - Before it sleeps, and from time to time while it does, it looks whether all are asleep for ever.
 //!
 //! The monitor looks every two milliseconds. When all workers have slept for a while, it sleeps too, and a worker that
 //! wakes up wakes it. Before it sleeps it looks at the workers once more, so that no wake-up is lost (see [`Sleep`]).
@@ -29,17 +30,18 @@ const IDLE: Duration = Duration::from_millis(50);
 /// How the monitor's thread sleeps, once there is one.
 static MONITOR: OnceLock<Sleep> = OnceLock::new();
 
-/// Starts the monitor's thread, if there is none.
+/// Starts the monitor's thread, if there is none. When all workers sleep it calls `all_asleep`, which says whether it is
+/// to be called again after a while.
 ///
 /// # Errors
 ///
 /// What the system says where it grants no thread. Without a monitor a worker looks round late if its turns are
 /// slow.
-pub(super) fn start() -> io::Result<()> {
+pub(super) fn start(all_asleep: fn() -> bool) -> io::Result<()> {
     static STARTING: Mutex<()> = Mutex::new(());
     let _starting = lock(&STARTING);
     if MONITOR.get().is_none() {
-        thread::spawn("monitor", || run(MONITOR.wait()))?;
+        thread::spawn("monitor", move || run(MONITOR.wait(), all_asleep))?;
         MONITOR.get_or_init(Sleep::new);
     }
     Ok(())
@@ -50,7 +52,7 @@ pub(super) fn threads() -> usize {
     usize::from(MONITOR.get().is_some())
 }
 
-/// The calling worker is awake, and will have turns.
+/// The calling worker is awake, and will have turns; or there is another reason to look.
 #[inline]
 pub(super) fn wake() {
     if let Some(monitor) = MONITOR.get() {
@@ -66,14 +68,14 @@ struct WorkerSeen {
     since: Instant,
 }
 
-fn run(monitor: &Sleep) {
+fn run(monitor: &Sleep, all_asleep: fn() -> bool) {
     let mut seen: Vec<WorkerSeen> = Vec::new();
     let mut reported = HashSet::new();
     let mut idle_since = None;
     loop {
         let now = Instant::now();
         let mut pause = PAUSE;
-        let mut all_asleep = true;
+        let mut is_idle = true;
         for (index, mailbox) in Mailbox::all().enumerate() {
             if index == seen.len() {
                 seen.push(WorkerSeen { looks: 0, turn: 0, since: now });
@@ -81,7 +83,7 @@ fn run(monitor: &Sleep) {
             if !mailbox.is_at_work() {
                 continue;
             }
-            all_asleep = false;
+            is_idle = false;
             let seen = &mut seen[index];
             let looks = mailbox.looks().count();
             if looks == seen.looks {
@@ -94,7 +96,7 @@ fn run(monitor: &Sleep) {
                 watch(mailbox, seen, limit, now, &mut reported);
             }
         }
-        let since = match all_asleep {
+        let since = match is_idle {
             true => *idle_since.get_or_insert(now),
             false => {
                 idle_since = None;
@@ -107,7 +109,8 @@ fn run(monitor: &Sleep) {
         }
         monitor.prepare();
         if !Mailbox::all().any(Mailbox::is_at_work) {
-            monitor.block(None, || ());
+            let again = all_asleep().then(|| Instant::now() + IDLE);
+            monitor.block(again);
         }
         monitor.end();
         idle_since = None;

@@ -87,8 +87,10 @@ impl Runtime {
                 no_thread(&format!("worker {} of {workers}", index + 1), &error)
             })?;
         }
-        match monitor::start() {
-            Err(error) if options.watch.is_some() => return Err(no_thread("the watch", &error)),
+        match monitor::start(deadlock::look) {
+            Err(error) if options.watch.is_some() || deadlock::is_asked() => {
+                return Err(no_thread("the monitor", &error));
+            }
             // Without it, workers look round late if their turns are slow. A later runtime tries again.
             _ => {}
         }

@@ -31,7 +31,6 @@ use std::time::{Duration, Instant};
 use crossbeam_deque as deque;
 
 use super::census::CensusList;
-use super::deadlock;
 use super::monitor;
 use super::shared::{Shared, retry};
 use super::survivors::{self, NAMED};
@@ -424,7 +423,7 @@ impl Worker {
             }
             shared.idle.search_to_sleep(self.local.mailbox().sleep());
             if !self.overlooked() {
-                self.local.mailbox().sleep().block(deadline, deadlock::blocking);
+                self.local.mailbox().sleep().block(deadline);
             }
             shared.idle.sleep_to_search(self.local.mailbox().sleep());
             monitor::wake();

@@ -86,7 +86,7 @@ impl<const N: usize> ModelWorker<N> {
             }
             self.mailbox.sleep().prepare();
             if self.mailbox.is_empty() {
-                self.mailbox.sleep().block(None, || ());
+                self.mailbox.sleep().block(None);
             }
             calls += u32::from(self.mailbox.sleep().end() == Woken::Called);
         }
