@@ -286,10 +286,7 @@ impl Interval {
     pub fn tick(&mut self) -> Instant {
         let Some(due) = self.next else { sleep_for_ever() };
         sleep_until(due);
-        // The latest tick that is due by now, however many have been missed, and then the next one.
-        let late = due.elapsed();
-        let latest = due.checked_add(late - remainder(late, self.period));
-        self.next = latest.and_then(|latest| latest.checked_add(self.period));
+        self.next = tick_after(due, Instant::now(), self.period);
         due
     }
 
@@ -305,6 +302,13 @@ impl Interval {
     pub fn period(&self) -> Duration {
         self.period
     }
+}
+
+/// The first tick after `now`, where one was `due` before; `None`: it is too far off to be told.
+pub(crate) fn tick_after(due: Instant, now: Instant, period: Duration) -> Option<Instant> {
+    // The latest tick that is due by now, however many have been missed, and then the next one.
+    let late = now.saturating_duration_since(due);
+    due.checked_add(late - remainder(late, period))?.checked_add(period)
 }
 
 /// What is left of `time` after as many whole `period`s as it has.

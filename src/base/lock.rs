@@ -62,6 +62,16 @@ impl<T> ShortLock<T> {
         ShortGuard { lock: self }
     }
 
+    /// The guard of a caller that has locked it and forgotten the guard.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the lock, and has no other guard of it (K1).
+    #[inline]
+    pub(crate) unsafe fn held(&self) -> ShortGuard<'_, T> {
+        ShortGuard { lock: self }
+    }
+
     #[cold]
     fn lock_held(&self) {
         for _ in 0..SPINS {

@@ -12,42 +12,40 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::mem::{self, MaybeUninit};
+use std::mem;
 use std::panic::Location;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use super::error::{
-    RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
-};
+use super::clock::Clock;
+use super::error::{TryRecvError, TrySendError};
 use crate::base::lock::ShortLock;
-use crate::task::{Caller, ParkReason, WaitEnd, WaitList, Waiting, Wakeup, spend_budget};
-
-const TO_SEND: ParkReason = ParkReason::new(Waiting::Send, false);
-const TO_RECEIVE: ParkReason = ParkReason::new(Waiting::Receive, false);
+use crate::task::{WaitEnd, WaitList, Wakeup};
 
 /// A channel, without those who count its senders and receivers.
 pub(super) struct Channel<T> {
-    state: ShortLock<ChannelState<T>>,
-    /// `None`: without a limit.
-    capacity: Option<usize>,
+    pub(super) state: ShortLock<ChannelState<T>>,
     /// How many there are of either end.
     senders: AtomicUsize,
     receivers: AtomicUsize,
     /// Where the channel was made.
-    location: &'static Location<'static>,
+    pub(super) location: &'static Location<'static>,
 }
 
-struct ChannelState<T> {
+pub(super) struct ChannelState<T> {
     /// Not empty only while no receiver waits, and not full while a sender waits.
     values: VecDeque<T>,
-    receivers: WaitList,
-    senders: WaitList,
+    pub(super) receivers: WaitList,
+    pub(super) senders: WaitList,
+    /// What makes the values, where they are times.
+    pub(super) clock: Option<Clock<T>>,
+    /// `None`: without a limit.
+    capacity: Option<usize>,
     is_closed: bool,
 }
 
 /// How far an attempt has come.
-enum Attempt<T, V> {
+pub(super) enum Attempt<T, V> {
     /// It has succeeded. Somebody may have to be woken.
     Done(V, Option<Wakeup>),
     Wait(T),
@@ -57,7 +55,7 @@ enum Attempt<T, V> {
 impl<T> ChannelState<T> {
     /// Sends `value` if that needs no waiting.
     #[inline]
-    fn offer(&mut self, value: T, capacity: Option<usize>) -> Attempt<T, ()> {
+    pub(super) fn offer(&mut self, value: T) -> Attempt<T, ()> {
         if self.is_closed {
             return Attempt::Closed(value);
         }
@@ -69,7 +67,7 @@ impl<T> ChannelState<T> {
             };
             return Attempt::Done((), Some(wakeup));
         }
-        if capacity.is_some_and(|capacity| self.values.len() >= capacity) {
+        if !self.has_room() {
             return Attempt::Wait(value);
         }
         self.values.push_back(value);
@@ -78,15 +76,13 @@ impl<T> ChannelState<T> {
 
     /// Receives a value if that needs no waiting.
     #[inline]
-    fn take(&mut self) -> Attempt<(), T> {
+    pub(super) fn take(&mut self) -> Attempt<(), T> {
         let first = self.values.pop_front();
-        let Some(sender) = self.senders.take() else {
-            return match first {
-                Some(value) => Attempt::Done(value, None),
-                None if self.is_closed => Attempt::Closed(()),
-                None => Attempt::Wait(()),
-            };
-        };
+        if !self.has_room() && first.is_some() {
+            // Values that were given back are more than there is room for.
+            return self.received(first, None);
+        }
+        let Some(sender) = self.senders.take() else { return self.received(first, None) };
         // SAFETY: G1; Q2, nothing comes between but the release of the lock.
         let (last, wakeup) = unsafe {
             let value = sender.slot().cast::<T>().read();
@@ -101,29 +97,51 @@ impl<T> ChannelState<T> {
             None => Attempt::Done(last, Some(wakeup)),
         }
     }
+
+    #[inline]
+    fn received(&mut self, value: Option<T>, wakeup: Option<Wakeup>) -> Attempt<(), T> {
+        let from_clock = || self.clock.as_mut()?.take(Instant::now());
+        match value.or_else(from_clock) {
+            Some(value) => Attempt::Done(value, wakeup),
+            None if self.is_closed => Attempt::Closed(()),
+            None => Attempt::Wait(()),
+        }
+    }
+
+    #[inline]
+    fn has_room(&self) -> bool {
+        self.capacity.is_none_or(|capacity| self.values.len() < capacity)
+    }
 }
 
 #[inline]
-fn wake(wakeup: Option<Wakeup>) {
+pub(super) fn wake(wakeup: Option<Wakeup>) {
     if let Some(wakeup) = wakeup {
         wakeup.wake();
     }
 }
 
 impl<T> Channel<T> {
-    pub(super) fn new(capacity: Option<usize>, location: &'static Location<'static>) -> Channel<T> {
+    pub(super) fn new(
+        capacity: Option<usize>,
+        clock: Option<Clock<T>>,
+        location: &'static Location<'static>,
+    ) -> Channel<T> {
         let state = ChannelState {
             values: VecDeque::new(),
             receivers: WaitList::new(),
             senders: WaitList::new(),
+            clock,
+            capacity,
             is_closed: false,
         };
         let (senders, receivers) = (AtomicUsize::new(1), AtomicUsize::new(1));
-        Channel { state: ShortLock::new(state), capacity, senders, receivers, location }
+        Channel { state: ShortLock::new(state), senders, receivers, location }
     }
 
+    #[inline]
     pub(super) fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
-        let attempt = self.state.lock().offer(value, self.capacity);
+        let attempt = self.state.lock().offer(value);
         match attempt {
             Attempt::Done((), wakeup) => {
                 wake(wakeup);
@@ -134,6 +152,7 @@ impl<T> Channel<T> {
         }
     }
 
+    #[inline]
     pub(super) fn try_recv(&self) -> Result<T, TryRecvError> {
         let attempt = self.state.lock().take();
         match attempt {
@@ -146,110 +165,23 @@ impl<T> Channel<T> {
         }
     }
 
-    #[inline]
-    pub(super) fn send(&self, value: T) -> Result<(), SendError<T>> {
-        self.send_until(value, None).map_err(|error| SendError(error.into_inner()))
-    }
-
-    /// `deadline`: `None` is never.
-    #[inline]
-    pub(super) fn send_until(
-        &self,
-        value: T,
-        deadline: Option<Instant>,
-    ) -> Result<(), SendTimeoutError<T>> {
-        spend_budget();
-        match self.try_send(value) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Disconnected(value)) => Err(SendTimeoutError::Disconnected(value)),
-            Err(TrySendError::Full(value)) => self.wait_to_send(value, deadline),
-        }
-    }
-
-    fn wait_to_send(&self, value: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
-        let caller = Caller::begin(self.location);
-        let mut slot = MaybeUninit::<T>::uninit();
-        let node = caller.node(slot.as_mut_ptr().cast());
-        {
-            let mut state = self.state.lock();
-            // It may have changed while others were let go first.
-            match state.offer(value, self.capacity) {
-                Attempt::Done((), wakeup) => {
-                    drop(state);
-                    wake(wakeup);
-                    return Ok(());
-                }
-                Attempt::Closed(value) => return Err(SendTimeoutError::Disconnected(value)),
-                // SAFETY: Q1, it is told or unlinked below; G1, the slot is ours until it is linked.
-                Attempt::Wait(value) => unsafe {
-                    node.slot().cast::<T>().write(value);
-                    state.senders.push(&node);
-                },
-            }
-        }
-        // SAFETY: Q1, it was linked to this list.
-        let give_up = || unsafe { self.state.lock().senders.give_up(&node) };
-        let end = caller.wait(&node, TO_SEND, deadline).or_else(give_up);
-        if end == Some(WaitEnd::Served) {
-            return Ok(());
-        }
-        // SAFETY: G1, nobody has taken it.
-        let value = unsafe { slot.assume_init_read() };
-        match end {
-            Some(_) => Err(SendTimeoutError::Disconnected(value)),
+    /// Gives back a value that was handed over to a receiver who does not want it any more: it is the next to be
+    /// received.
+    pub(super) fn give_back(&self, value: T) {
+        let mut state = self.state.lock();
+        let wakeup = match state.receivers.take() {
+            // SAFETY: G1; Q2, nothing comes between but the release of the lock.
+            Some(receiver) => Some(unsafe {
+                receiver.slot().cast::<T>().write(value);
+                receiver.tell(WaitEnd::Served)
+            }),
             None => {
-                caller.interrupt();
-                Err(SendTimeoutError::Timeout(value))
+                state.values.push_front(value);
+                None
             }
-        }
-    }
-
-    #[inline]
-    pub(super) fn recv(&self) -> Result<T, RecvError> {
-        self.recv_until(None).map_err(|_| RecvError)
-    }
-
-    /// `deadline`: `None` is never.
-    #[inline]
-    pub(super) fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
-        spend_budget();
-        match self.try_recv() {
-            Ok(value) => Ok(value),
-            Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
-            Err(TryRecvError::Empty) => self.wait_to_recv(deadline),
-        }
-    }
-
-    fn wait_to_recv(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
-        let caller = Caller::begin(self.location);
-        let mut slot = MaybeUninit::<T>::uninit();
-        let node = caller.node(slot.as_mut_ptr().cast());
-        {
-            let mut state = self.state.lock();
-            // It may have changed while others were let go first.
-            match state.take() {
-                Attempt::Done(value, wakeup) => {
-                    drop(state);
-                    wake(wakeup);
-                    return Ok(value);
-                }
-                Attempt::Closed(()) => return Err(RecvTimeoutError::Disconnected),
-                // SAFETY: Q1, it is told or unlinked below.
-                Attempt::Wait(()) => unsafe { state.receivers.push(&node) },
-            }
-        }
-        // SAFETY: Q1, it was linked to this list.
-        let give_up = || unsafe { self.state.lock().receivers.give_up(&node) };
-        let end = caller.wait(&node, TO_RECEIVE, deadline).or_else(give_up);
-        match end {
-            // SAFETY: G1, it was written before we were told.
-            Some(WaitEnd::Served) => Ok(unsafe { slot.assume_init_read() }),
-            Some(WaitEnd::Closed) => Err(RecvTimeoutError::Disconnected),
-            None => {
-                caller.interrupt();
-                Err(RecvTimeoutError::Timeout)
-            }
-        }
+        };
+        drop(state);
+        wake(wakeup);
     }
 
     /// Closes the channel. False: it was closed.
@@ -301,11 +233,13 @@ impl<T> Channel<T> {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.state.lock().values.len()
+        let state = self.state.lock();
+        let is_due = |clock: &Clock<T>| clock.is_due(Instant::now());
+        state.values.len() + usize::from(state.clock.as_ref().is_some_and(is_due))
     }
 
     pub(super) fn capacity(&self) -> Option<usize> {
-        self.capacity
+        self.state.lock().capacity
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -313,19 +247,15 @@ impl<T> Channel<T> {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.capacity.is_some_and(|capacity| self.len() >= capacity)
+        self.capacity().is_some_and(|capacity| self.len() >= capacity)
     }
 
     /// As either end shows itself.
     pub(super) fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (len, is_closed) = {
-            let state = self.state.lock();
-            (state.values.len(), state.is_closed)
-        };
         f.debug_struct(name)
-            .field("capacity", &self.capacity)
-            .field("len", &len)
-            .field("closed", &is_closed)
+            .field("capacity", &self.capacity())
+            .field("len", &self.len())
+            .field("closed", &self.is_closed())
             .finish()
     }
 }

@@ -12,6 +12,10 @@
 //! moment counts as received, and the interruption comes at the next suspension: so no value is lost, and none is
 //! received twice. A loop that never has to wait steps aside now and then, as with [`wait`](crate::wait()).
 //!
+//! [`select!`](crate::select) waits for whichever of several operations can be done first, and [`Select`] does where their
+//! number is not known before. [`after`], [`at`] and [`tick`] are receivers of times, for a limit or a rhythm. To `async`
+//! code on the other side [`recv_async`](Receiver::recv_async) and [`send_async`](Sender::send_async) are futures.
+//!
 //! The names and the errors are those of the `crossbeam-channel` crate.
 //!
 //! # Examples
@@ -28,13 +32,22 @@
 //! assert_eq!(squares, [0, 1, 4]);
 //! ```
 
+mod clock;
 mod error;
 
 mod channel;
 
-mod iter;
+mod operation;
+
+mod choose;
 mod receiver;
 mod sender;
+
+mod future;
+mod iter;
+mod select;
+mod select_macro;
+mod times;
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -44,9 +57,14 @@ use channel::Channel;
 pub use error::{
     RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
 };
+pub use future::{RecvFuture, SendFuture};
 pub use iter::{IntoIter, Iter, TryIter};
 pub use receiver::Receiver;
+pub use select::Select;
+#[doc(hidden)]
+pub use select_macro::parts;
 pub use sender::Sender;
+pub use times::{after, at, never, tick};
 
 /// A channel that holds up to `capacity` values. With a capacity of 0 each value is handed from the sender to the
 /// receiver, and the one waits for the other.
@@ -80,6 +98,6 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
 
 #[track_caller]
 fn channel<T>(capacity: Option<usize>) -> (Sender<T>, Receiver<T>) {
-    let channel = Arc::new(Channel::new(capacity, Location::caller()));
+    let channel = Arc::new(Channel::new(capacity, None, Location::caller()));
     (Sender::new(Arc::clone(&channel)), Receiver::new(channel))
 }

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::channel::Channel;
 use super::error::{RecvError, RecvTimeoutError, TryRecvError};
+use super::operation::{Receiving, complete};
+use crate::task::spend_budget;
 
 /// The end of a channel that values come out of. It can be cloned, sent and shared; each value goes to one receiver.
 ///
@@ -61,7 +63,7 @@ impl<T> Receiver<T> {
     /// ```
     #[inline]
     pub fn recv(&self) -> Result<T, RecvError> {
-        self.channel.recv()
+        self.recv_until(None).map_err(|_| RecvError)
     }
 
     /// Receives a value if that needs no waiting.
@@ -105,7 +107,32 @@ impl<T> Receiver<T> {
     /// assert_eq!(receiver.recv_timeout(Duration::from_secs(60)), Ok(1));
     /// ```
     pub fn recv_timeout(&self, limit: Duration) -> Result<T, RecvTimeoutError> {
-        self.channel.recv_until(Instant::now().checked_add(limit))
+        self.recv_until(Instant::now().checked_add(limit))
+    }
+
+    /// `deadline`: `None` is never.
+    #[inline]
+    fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
+        spend_budget();
+        match self.channel.try_recv() {
+            Ok(value) => Ok(value),
+            Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
+            Err(TryRecvError::Empty) => self.wait_to_recv(deadline),
+        }
+    }
+
+    fn wait_to_recv(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
+        let receiving = Receiving::new(&self.channel);
+        complete(&receiving, deadline);
+        match receiving.take() {
+            Some(Ok(value)) => Ok(value),
+            Some(Err(RecvError)) => Err(RecvTimeoutError::Disconnected),
+            None => Err(RecvTimeoutError::Timeout),
+        }
+    }
+
+    pub(super) fn channel(&self) -> &Channel<T> {
+        &self.channel
     }
 
     /// Closes the channel. What is in it can still be received. False: it was closed.

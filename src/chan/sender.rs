@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::channel::Channel;
 use super::error::{SendError, SendTimeoutError, TrySendError};
+use super::operation::{Sending, complete};
+use crate::task::spend_budget;
 
 /// The end of a channel that values go into. It can be cloned, sent and shared.
 ///
@@ -54,7 +56,7 @@ impl<T> Sender<T> {
     /// ```
     #[inline]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
-        self.channel.send(value)
+        self.send_until(value, None).map_err(|error| SendError(error.into_inner()))
     }
 
     /// Sends `value` if that needs no waiting.
@@ -97,7 +99,32 @@ impl<T> Sender<T> {
     /// assert!(sender.send_timeout(1, Duration::from_secs(60)).is_ok());
     /// ```
     pub fn send_timeout(&self, value: T, limit: Duration) -> Result<(), SendTimeoutError<T>> {
-        self.channel.send_until(value, Instant::now().checked_add(limit))
+        self.send_until(value, Instant::now().checked_add(limit))
+    }
+
+    /// `deadline`: `None` is never.
+    #[inline]
+    fn send_until(&self, value: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
+        spend_budget();
+        match self.channel.try_send(value) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Disconnected(value)) => Err(SendTimeoutError::Disconnected(value)),
+            Err(TrySendError::Full(value)) => self.wait_to_send(value, deadline),
+        }
+    }
+
+    fn wait_to_send(&self, value: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
+        let sending = Sending::new(&self.channel, value);
+        let is_done = complete(&sending, deadline);
+        match sending.give_back() {
+            None => Ok(()),
+            Some(value) if is_done => Err(SendTimeoutError::Disconnected(value)),
+            Some(value) => Err(SendTimeoutError::Timeout(value)),
+        }
+    }
+
+    pub(super) fn channel(&self) -> &Channel<T> {
+        &self.channel
     }
 
     /// Closes the channel. What is in it can still be received. False: it was closed.

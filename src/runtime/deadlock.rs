@@ -1,39 +1,35 @@
 //! The report that everything is asleep, as Go's "all goroutines are asleep": `CORO_DEADLOCK=report`.
 //!
-//! Where plain threads wait in a join, every coroutine is parked, no timer is set, and the process has
-//! no other thread that could unpark one, nothing will ever happen again. The [`monitor`] looks for that when all
-//! workers have slept for a while, and from then on as often as that again: a thread that could have unparked somebody
-//! may end, and nobody tells of its end. What it finds becomes a report by a [`census`](super::census). The program
-//! goes on waiting.
+//! Where plain threads wait for coroutines (in a join, for a value, for a lock), every coroutine is parked, no timer is
+//! set, and the process has no other thread that could unpark one, nothing will ever happen again. The
+//! [`monitor`] looks for that when all workers have slept for a while, and from then on as often as that again: a thread
+//! that could have unparked somebody may end, and nobody tells of its end. What it finds becomes a report by a
+//! [`census`](super::census). The program goes on waiting.
 //!
 //! A thread that knows nothing of this crate counts as one that might unpark somebody, so a report is
 //! never wrong, and sometimes missing.
 //!
-//! What is looked at has to hold at one moment. Of the workers that is so between two looks that find each
-//! of them in the same sleep (see [`Sleep`]), and the rest is looked at in between: then no task ends and
-//! none is unparked, but by a thread that is counted. So whoever is found waiting for a task that has not
-//! ended goes on waiting, and does nothing else.
+//! What is looked at has to hold at one moment. That is so between two looks that find each worker in the same sleep (see
+//! [`Sleep`]) and each of those threads in the same wait, and the rest is looked at in between.
 
 use std::fmt::Write as _;
 use std::fs;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock};
 
 use super::census::{CensusEntry, CensusList};
 use super::monitor;
 use super::shared::Shared;
 use crate::base::env::variable;
-use crate::base::lock::lock;
 use crate::check;
 use crate::driver::Sleep;
-use crate::task::{self, TaskRef};
+use crate::task::BlockedThreads;
 use crate::unwind::bank_threads;
 
 /// What is kept where the report was asked for.
-#[derive(Default)]
 struct Detector {
-    /// The tasks that plain threads wait for.
-    joined: Mutex<Vec<TaskRef>>,
+    /// The plain threads that wait.
+    threads: &'static BlockedThreads,
     /// The report is made once.
     reported: AtomicBool,
 }
@@ -57,40 +53,8 @@ pub(super) fn configure() {
     }
     let asked = variable("CORO_DEADLOCK", "report", |value| (value == "report").then_some(()));
     DETECTOR.get_or_init(|| {
-        asked.map(|()| {
-            task::observe_joins(joining, joined);
-            Detector::default()
-        })
+        asked.map(|()| Detector { threads: BlockedThreads::observe(), reported: false.into() })
     });
-}
-
-/// A plain thread is about to block for the end of `task`.
-fn joining(task: &TaskRef) {
-    if let Some(detector) = detector() {
-        lock(&detector.joined).push(task.clone());
-        monitor::wake();
-    }
-}
-
-/// A plain thread does not block for the end of `task` any more.
-fn joined(task: &TaskRef) {
-    if let Some(detector) = detector() {
-        let mut joined = lock(&detector.joined);
-        if let Some(place) = joined.iter().position(|other| other.as_ptr() == task.as_ptr()) {
-            joined.swap_remove(place);
-        }
-    }
-}
-
-/// Looks whether all are asleep for ever, and reports it. By the monitor, when all workers sleep. True: it is to look
-/// again after a while.
-pub(super) fn look() -> bool {
-    let Some(detector) = detector() else { return false };
-    if detector.reported.load(Ordering::Relaxed) {
-        return false;
-    }
-    detector.check();
-    !lock(&detector.joined).is_empty()
 }
 
 /// Whether the report was asked for.
@@ -98,25 +62,28 @@ pub(super) fn is_asked() -> bool {
     detector().is_some()
 }
 
+/// Looks whether all are asleep for ever, and reports it. By the monitor, when all workers sleep. True: it is to look
+/// again after a while.
+pub(super) fn look() -> bool {
+    let Some(detector) = detector() else { return false };
+    if !detector.reported.load(Ordering::Relaxed) {
+        detector.check();
+    }
+    !detector.reported.load(Ordering::Relaxed)
+}
+
 impl Detector {
     fn check(&self) {
         let runtimes = Shared::listed();
         let [shared] = &runtimes[..] else { return };
-        let mut waiting = 0;
+        let Some(threads) = self.threads.look() else { return };
+        let waiting = threads.len();
         let nothing_else = || {
-            {
-                let joined = lock(&self.joined);
-                if joined.is_empty() || joined.iter().any(|task| task.is_done()) {
-                    return false;
-                }
-                waiting = joined.len();
-            }
             let own =
                 shared.mailboxes.len() + monitor::threads() + check::threads() + bank_threads();
-            let threads = own + waiting;
-            !shared.has_fresh() && count_threads() == Some(threads)
+            waiting > 0 && !shared.has_fresh() && count_threads() == Some(own + waiting)
         };
-        if !all_asleep(&shared.mailboxes, nothing_else) {
+        if !all_asleep(&shared.mailboxes, nothing_else) || self.threads.look() != Some(threads) {
             return;
         }
         self.reported.store(true, Ordering::Relaxed);

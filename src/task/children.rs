@@ -112,7 +112,7 @@ impl Children {
         // We are the last and the owner waits, so nobody else changes anything. From the moment that
         // the count is zero the owner may go on and take the `Children` with it.
         // SAFETY: the owner wrote the cell before it took its one off.
-        match unsafe { &*self.owner.get() } {
+        match unsafe { (*self.owner.get()).take() } {
             Some(owner) => {
                 // SAFETY: T8, it waits, and is woken at once.
                 let wakeup = unsafe { owner.wakeup() };

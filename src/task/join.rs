@@ -6,12 +6,11 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::children::Children;
 use super::current::{Current, current_task};
-use super::deadline;
 use super::handle::Handle;
 use super::header::{BorrowedTask, TaskRef, free};
 use super::label::Waiting;
@@ -23,7 +22,6 @@ use super::thread_parker::ThreadParker;
 use super::waiter::Waiter;
 use crate::base::id::{Id, RuntimeId};
 use crate::fork;
-use crate::record;
 use crate::suspension;
 
 /// The right to wait for a coroutine and to take its value, as [`std::thread::JoinHandle`].
@@ -123,7 +121,6 @@ impl<T> JoinHandle<T> {
         if !self.register(Waiter::Thread(Arc::clone(&parker)), 0) {
             return;
         }
-        let _observed = Observed::new(&self.task);
         loop {
             let seen = parker.wakes();
             if self.task.is_done() {
@@ -330,42 +327,6 @@ impl<T> Drop for JoinHandle<T> {
             // because its destructor may panic.
             // SAFETY: T5, COMPLETE is set, so the outcome is the handle's to drop.
             unsafe { outcome.drop_in_place() };
-        }
-    }
-}
-
-/// What is called with a task when a plain thread begins to wait for its end, and when it stops.
-struct JoinObserver {
-    begin: fn(&TaskRef),
-    end: fn(&TaskRef),
-}
-
-static JOIN_OBSERVER: OnceLock<JoinObserver> = OnceLock::new();
-
-/// Has every join by a plain thread told to `begin` and `end`.
-pub(crate) fn observe_joins(begin: fn(&TaskRef), end: fn(&TaskRef)) {
-    // Set once in a process, so a second call has nothing new to say.
-    let _ = JOIN_OBSERVER.set(JoinObserver { begin, end });
-}
-
-/// A join that is told of: one that nothing but the end of the task will end.
-struct Observed<'a>(Option<(&'static JoinObserver, &'a TaskRef)>);
-
-impl Observed<'_> {
-    fn new(task: &TaskRef) -> Observed<'_> {
-        let endless = !record::with(deadline::any);
-        let observed = JOIN_OBSERVER.get().filter(|_| endless).map(|observer| (observer, task));
-        if let Some((observer, task)) = observed {
-            (observer.begin)(task);
-        }
-        Observed(observed)
-    }
-}
-
-impl Drop for Observed<'_> {
-    fn drop(&mut self) {
-        if let Some((observer, task)) = self.0 {
-            (observer.end)(task);
         }
     }
 }

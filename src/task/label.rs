@@ -37,6 +37,8 @@ pub(crate) enum Waiting {
     Send,
     /// A value from a channel.
     Receive,
+    /// One of several operations.
+    Select,
     Blocking,
     Shutdown,
     Exit,
@@ -62,6 +64,7 @@ impl fmt::Display for WaitLabel {
             Waiting::Future => "a future",
             Waiting::Send => "room in a channel",
             Waiting::Receive => "a value from a channel",
+            Waiting::Select => "a select",
             Waiting::Blocking => "a blocking call",
             Waiting::Shutdown => "the end of a runtime",
             Waiting::Exit => "the end of the process",
@@ -69,6 +72,7 @@ impl fmt::Display for WaitLabel {
         match (self.waiting, self.joined, self.made_at) {
             (Waiting::Join, Some(id), _) => write!(f, " {id}"),
             (Waiting::Send | Waiting::Receive, _, Some(place)) => write!(f, " made at {place}"),
+            (Waiting::Select, _, Some(place)) => write!(f, " at {place}"),
             _ => Ok(()),
         }
     }

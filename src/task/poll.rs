@@ -152,3 +152,54 @@ fn poll_or_park_thread<T>(poll: impl FnOnce(&Waker) -> Poll<T>) -> Poll<T> {
     }
     polled
 }
+
+/// One turn of polls of several futures, before the caller waits for whichever is woken first.
+pub(crate) struct PollTurn {
+    /// The task that polls, and how often it had waited for futures before.
+    task: Option<(*const Header, u64)>,
+    /// The thread, if there is no task, and how often it had been woken before.
+    thread: Option<(Arc<ThreadParker>, u32)>,
+}
+
+impl PollTurn {
+    /// Before the first poll.
+    pub(crate) fn begin() -> PollTurn {
+        match current_task() {
+            Some(task) => PollTurn {
+                task: Some((task.as_ptr(), task.task_stack().waits.get())),
+                thread: None,
+            },
+            None => {
+                let parker = ThreadParker::here();
+                let seen = parker.wakes();
+                PollTurn { task: None, thread: Some((parker, seen)) }
+            }
+        }
+    }
+
+    /// Polls with a waker of the caller.
+    pub(crate) fn poll<T>(&self, poll: impl FnOnce(&Waker) -> Poll<T>) -> Poll<T> {
+        match current_task() {
+            Some(task) => lend_waker(task, poll),
+            None => poll(&Waker::from(ThreadParker::here())),
+        }
+    }
+
+    /// After the polls, before `task` parks. If it is not the one that polled, or has waited for a future in a poll, the
+    /// wake-up may be gone, and its next wait ends at once.
+    pub(super) fn prepare(&self, task: &Current) {
+        let waits = &task.task_stack().waits;
+        if self.task != Some((task.as_ptr().cast_const(), waits.get())) {
+            task.state.leave(WOKEN);
+        }
+        waits.set(waits.get() + 1);
+    }
+
+    /// How often `thread` had been woken before the polls; `None`: it is another one that polled.
+    pub(super) fn seen_by(&self, thread: &Arc<ThreadParker>) -> Option<u32> {
+        self.thread
+            .as_ref()
+            .filter(|(polled, _)| Arc::ptr_eq(polled, thread))
+            .map(|(_, seen)| *seen)
+    }
+}

@@ -50,6 +50,11 @@ impl ParkReason {
         ParkReason { token: TOKEN as u16, ..ParkReason::new(Waiting::Park, false) };
     pub(crate) const FUTURE: ParkReason =
         ParkReason { token: WOKEN as u16, ..ParkReason::new(Waiting::Future, false) };
+    /// A choice of several operations.
+    pub(crate) const SELECT: ParkReason = ParkReason::new(Waiting::Select, false);
+    /// The same, with futures among them.
+    pub(crate) const SELECT_FUTURE: ParkReason =
+        ParkReason { token: WOKEN as u16, ..ParkReason::SELECT };
     pub(crate) const SLEEP: ParkReason = ParkReason::new(Waiting::Sleep, false);
     pub(crate) const BLOCKING: ParkReason = ParkReason::new(Waiting::Blocking, true);
     pub(crate) const SHUTDOWN: ParkReason = ParkReason::new(Waiting::Shutdown, true);

@@ -3,6 +3,8 @@
 //! A wait is cut short by a deadline, and by an interruption. Neither unwinds out of [`Caller::wait`], because the node
 //! is linked then. Whoever waits unlinks the node under the list's lock, and only then lets the interruption come. If
 //! the node was told meanwhile, what was handed over counts, and the interruption comes at the next suspension.
+//!
+//! Whoever waits in several lists has one [`Claim`], and may wait for futures at the same time ([`PollTurn`]).
 
 use std::panic::Location;
 use std::sync::{Arc, Mutex};
@@ -12,9 +14,10 @@ use super::current::{Current, current_task};
 use super::header::BorrowedTask;
 use super::interrupt::{interrupt_thread, next_look, thread_is_due};
 use super::park::wait_on_thread;
+use super::poll::PollTurn;
 use super::stack::ParkReason;
 use super::thread_parker::ThreadParker;
-use super::wait_list::{WaitEnd, WaitList, WaitNode};
+use super::wait_list::{Claim, WaitEnd, WaitList, WaitNode};
 use super::waiter::Waiter;
 use crate::base::lock::lock;
 use crate::fork;
@@ -59,6 +62,11 @@ impl Caller {
         WaitNode::new(self.as_waiter(), slot)
     }
 
+    /// One of several nodes for its wait, which have this claim, and stay no longer than it does.
+    pub(crate) fn node_of(&self, claim: &Claim, slot: *mut ()) -> WaitNode {
+        self.node(slot).with_claim(claim)
+    }
+
     #[inline]
     fn as_waiter(&self) -> Waiter<BorrowedTask> {
         match self {
@@ -92,36 +100,97 @@ impl Caller {
         deadline: Option<Instant>,
     ) -> Option<WaitEnd> {
         loop {
-            let seen = match self {
-                Caller::Task(_) => 0,
-                Caller::Thread(thread) => thread.wakes(),
-            };
+            let seen = self.wakes();
             if let Some(end) = node.end() {
                 return Some(end);
             }
-            let now = Instant::now();
-            if deadline.is_some_and(|deadline| deadline <= now) {
+            if !self.pause(seen, reason, deadline) {
                 return None;
             }
-            match self {
-                Caller::Task(task) => {
-                    if task.is_due(now) {
-                        return None;
-                    }
-                    let look = next_look(task.record(), now).into_iter().chain(deadline).min();
-                    let _timer = look.map(|time| task.set_timer(time));
-                    task.park_undisturbed(reason);
-                }
-                Caller::Thread(thread) => {
-                    if thread_is_due(now) {
-                        return None;
-                    }
-                    let look = record::with(|record| next_look(record, now));
-                    let look = look.into_iter().chain(deadline).min();
-                    thread.block(seen, look.map(|time| time - now));
-                }
+        }
+    }
+
+    /// Waits until one of the nodes of `claim`, which are linked, was taken. False: `deadline` has come, or an
+    /// interruption is due.
+    pub(crate) fn wait_for_claim(
+        &self,
+        claim: &Claim,
+        reason: ParkReason,
+        deadline: Option<Instant>,
+    ) -> bool {
+        loop {
+            let seen = self.wakes();
+            if claim.is_taken() {
+                return true;
+            }
+            if !self.pause(seen, reason, deadline) {
+                return false;
             }
         }
+    }
+
+    /// As [`wait_for_claim`](Caller::wait_for_claim), but returns as well when a waker of `turn` was woken, and may
+    /// return early.
+    pub(crate) fn wait_for_claim_or_poll(
+        &self,
+        claim: &Claim,
+        turn: &PollTurn,
+        reason: ParkReason,
+        deadline: Option<Instant>,
+    ) {
+        let seen = match self {
+            Caller::Task(task) => {
+                turn.prepare(task);
+                0
+            }
+            Caller::Thread(thread) => match turn.seen_by(thread) {
+                Some(seen) => seen,
+                None => return,
+            },
+        };
+        if !claim.is_taken() {
+            self.pause(seen, reason, deadline);
+        }
+    }
+
+    /// How often the thread was woken, if it is one.
+    fn wakes(&self) -> u32 {
+        match self {
+            Caller::Task(_) => 0,
+            Caller::Thread(thread) => thread.wakes(),
+        }
+    }
+
+    /// Suspends the task, or blocks the thread while it was woken `seen` times. May return early. False: `deadline` has
+    /// come, or an interruption is due.
+    fn pause(&self, seen: u32, reason: ParkReason, deadline: Option<Instant>) -> bool {
+        let now = Instant::now();
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return false;
+        }
+        match self {
+            Caller::Task(task) => {
+                if task.is_due(now) {
+                    return false;
+                }
+                let look = next_look(task.record(), now).into_iter().chain(deadline).min();
+                let _timer = look.map(|time| task.set_timer(time));
+                let token = task.park_undisturbed(reason);
+                if token != 0 && task.is_due(Instant::now()) {
+                    // What comes now ends this wait, and the token may be for one further out.
+                    task.state.leave(token);
+                }
+            }
+            Caller::Thread(thread) => {
+                if thread_is_due(now) {
+                    return false;
+                }
+                let look = record::with(|record| next_look(record, now));
+                let look = look.into_iter().chain(deadline).min();
+                thread.block(seen, look.map(|time| time - now));
+            }
+        }
+        true
     }
 
     /// Interrupts the caller if that is due; after its node was unlinked.

@@ -8,9 +8,13 @@
 //!   unlinked by its owner or told. So every node in a list may be touched by whoever holds the lock.
 //! - **Q2** To tell a node is the last touch of it, because its owner may leave then. What is needed to wake the owner
 //!   is taken before.
+//!
+//! Whoever waits in several lists at a time has a node in each, and one [`Claim`]. A node whose claim is taken is passed
+//! over. So one of them is told, or none.
 
 use std::cell::Cell;
 use std::ptr;
+use std::task::Waker;
 
 use super::header::BorrowedTask;
 use super::waiter::Waiter;
@@ -30,9 +34,34 @@ const WAITS: u32 = 0;
 const SERVED: u32 = 1;
 const CLOSED: u32 = 2;
 
+/// What the nodes of one wait in several lists have in common: the first list that takes one of them has it.
+pub(crate) struct Claim {
+    is_taken: AtomicU32,
+}
+
+impl Claim {
+    pub(crate) fn new() -> Claim {
+        Claim { is_taken: AtomicU32::new(0) }
+    }
+
+    /// Whether one of the nodes was taken. It is told before the lock of its list is free again.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.is_taken.load(Ordering::Relaxed) != 0
+    }
+
+    /// True: nobody has taken it before.
+    fn take(&self) -> bool {
+        // Relaxed: what is handed over is published by the lock of the list.
+        self.is_taken.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
 /// A place in a list, on the stack of whoever waits.
 pub(crate) struct WaitNode {
-    waiter: Waiter<BorrowedTask>,
+    /// Taken by whoever tells the node.
+    waiter: Cell<Option<Waiter<BorrowedTask>>>,
+    /// Null: it waits in no other list.
+    claim: *const Claim,
     /// Where a value is handed over, if there is one.
     slot: *mut (),
     end: AtomicU32,
@@ -42,9 +71,11 @@ pub(crate) struct WaitNode {
 }
 
 impl WaitNode {
+    #[inline]
     pub(super) fn new(waiter: Waiter<BorrowedTask>, slot: *mut ()) -> WaitNode {
         WaitNode {
-            waiter,
+            waiter: Cell::new(Some(waiter)),
+            claim: ptr::null(),
             slot,
             end: AtomicU32::new(WAITS),
             previous: Cell::new(ptr::null()),
@@ -53,10 +84,24 @@ impl WaitNode {
         }
     }
 
-    /// Where a value is handed over.
+    /// The node of a future, whose waker is `waker`.
+    pub(crate) fn of_waker(waker: Waker, slot: *mut ()) -> WaitNode {
+        WaitNode::new(Waiter::Waker(waker), slot)
+    }
+
+    /// One of several nodes, which have this claim and stay no longer than it does.
     #[inline]
-    pub(crate) fn slot(&self) -> *mut () {
-        self.slot
+    pub(super) fn with_claim(self, claim: *const Claim) -> WaitNode {
+        WaitNode { claim, ..self }
+    }
+
+    /// Puts another waker in the place of the one that it has, which it gives back. Under the lock of the list, of a
+    /// node that was not told.
+    pub(crate) fn replace_waker(&self, waker: Waker) -> Option<Waker> {
+        match self.waiter.replace(Some(Waiter::Waker(waker))) {
+            Some(Waiter::Waker(before)) => Some(before),
+            _ => None,
+        }
     }
 
     /// How the wait has ended; `None`: it has not.
@@ -126,10 +171,15 @@ impl WaitList {
     /// Takes the waiter that came first.
     #[inline]
     pub(crate) fn take(&mut self) -> Option<Taken<'_>> {
-        // SAFETY: Q1.
-        let first = unsafe { self.first.as_ref() }?;
-        self.unlink(first);
-        Some(Taken(first))
+        loop {
+            // SAFETY: Q1.
+            let first = unsafe { self.first.as_ref() }?;
+            self.unlink(first);
+            // SAFETY: Q1, the claim stays as long as its nodes.
+            if unsafe { first.claim.as_ref() }.is_none_or(Claim::take) {
+                return Some(Taken(first));
+            }
+        }
     }
 
     #[inline]
@@ -168,7 +218,7 @@ impl Taken<'_> {
     #[inline]
     pub(crate) unsafe fn tell(self, end: WaitEnd) -> Wakeup {
         // SAFETY: Q2, it waits until it is told; the caller's word.
-        let wakeup = unsafe { self.0.waiter.wakeup() };
+        let wakeup = unsafe { self.0.waiter.take().expect("it is told once").wakeup() };
         let end = match end {
             WaitEnd::Served => SERVED,
             WaitEnd::Closed => CLOSED,
@@ -237,7 +287,7 @@ mod tests {
             let (mut model, mut told) = (VecDeque::new(), Vec::new());
             for step in steps {
                 match step {
-                    Step::Push(number) if !model.contains(&number) => {
+                    Step::Push(number) if !model.contains(&number) && !told.contains(&number) => {
                         // SAFETY: Q1, it is in no list, and outlives this one.
                         unsafe { list.push(&nodes[number]) };
                         model.push_back(number);

@@ -108,13 +108,13 @@ impl Waiter<BorrowedTask> {
     /// It still waits, and what this gives is used before the calling code is suspended and before code of the user's
     /// runs.
     #[inline]
-    pub(super) unsafe fn wakeup(&self) -> Wakeup {
+    pub(super) unsafe fn wakeup(self) -> Wakeup {
         match self {
             Waiter::Task(task) if local::is_here(task.owner) => Wakeup::Here(task.header),
             // SAFETY: the caller's word.
             Waiter::Task(task) => Wakeup::Held(Waiter::Task(unsafe { task.hold() })),
-            Waiter::Thread(thread) => Wakeup::Held(Waiter::Thread(thread.clone())),
-            Waiter::Waker(waker) => Wakeup::Held(Waiter::Waker(waker.clone())),
+            Waiter::Thread(thread) => Wakeup::Held(Waiter::Thread(thread)),
+            Waiter::Waker(waker) => Wakeup::Held(Waiter::Waker(waker)),
         }
     }
 }

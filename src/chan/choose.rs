@@ -1,0 +1,198 @@
+//! Doing one of several operations: the first that can be done.
+//!
+//! First each is tried by itself, from a random one on. If none can be done, the channels are locked, all of them and in
+//! the order of their addresses, the operations are tried once more, and a node of each is linked. So no sender and no
+//! receiver comes in between, and two that choose among the same channels cannot block each other. The nodes have one
+//! [`Claim`]: the first channel that takes one of them has it, and the others pass over the rest. (After Go's
+//! `selectgo`, whose channels are locked in one order too.)
+//!
+//! A future is polled while no lock is held and no node is linked.
+
+use std::panic::Location;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use super::channel::wake;
+use super::operation::Operation;
+use crate::base::random;
+use crate::task::{Caller, Claim, ParkReason, PollTurn, WaitNode, spend_budget};
+
+/// A future, whatever its output is, which is kept when it is ready.
+pub(super) trait Polled {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()>;
+}
+
+pub(super) enum Choice<'a> {
+    Operation(&'a dyn Operation),
+    Future(&'a mut dyn Polled),
+}
+
+/// One of those among which is chosen.
+pub struct Arm<'a> {
+    choice: Choice<'a>,
+    node: Option<WaitNode>,
+    /// The index of the arm at this place, in the order in which the channels are locked.
+    ordered: usize,
+}
+
+impl<'a> Arm<'a> {
+    pub(super) fn new(choice: Choice<'a>) -> Arm<'a> {
+        Arm { choice, node: None, ordered: 0 }
+    }
+
+    fn operation(&self) -> Option<&dyn Operation> {
+        match self.choice {
+            Choice::Operation(operation) => Some(operation),
+            Choice::Future(_) => None,
+        }
+    }
+
+    fn is_future(&self) -> bool {
+        matches!(self.choice, Choice::Future(_))
+    }
+}
+
+/// How long one waits for an arm.
+#[derive(Clone, Copy)]
+pub enum Patience {
+    /// For as long as it takes.
+    Endless,
+    /// Not at all.
+    Zero,
+    /// Until this time.
+    Until(Instant),
+}
+
+/// Does one of the arms, and tells which. `None`: none of them could be done in time.
+#[track_caller]
+pub(super) fn choose(arms: &mut [Arm<'_>], patience: Patience) -> Option<usize> {
+    spend_budget();
+    let location = Location::caller();
+    let polls = arms.iter().any(Arm::is_future);
+    loop {
+        let turn = polls.then(PollTurn::begin);
+        let first = if arms.len() < 2 { 0 } else { random::below(arms.len() as u32) as usize };
+        let chosen =
+            from(first, arms.len()).find(|&index| try_arm(&mut arms[index], turn.as_ref()));
+        if chosen.is_some() {
+            return chosen;
+        }
+        let deadline = match patience {
+            Patience::Endless => None,
+            Patience::Zero => return None,
+            Patience::Until(deadline) => Some(deadline),
+        };
+        let caller = Caller::begin(location);
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return None;
+        }
+        let chosen = wait(&caller, arms, first, turn.as_ref(), deadline);
+        if chosen.is_some() {
+            return chosen;
+        }
+        caller.interrupt();
+    }
+}
+
+/// All indexes below `count`, from `first` on.
+fn from(first: usize, count: usize) -> impl Iterator<Item = usize> {
+    (first..count).chain(0..first)
+}
+
+fn try_arm(arm: &mut Arm<'_>, turn: Option<&PollTurn>) -> bool {
+    match (&mut arm.choice, turn) {
+        (Choice::Operation(operation), _) => operation.try_now(),
+        (Choice::Future(future), Some(turn)) => {
+            turn.poll(|waker| future.poll(&mut Context::from_waker(waker))).is_ready()
+        }
+        (Choice::Future(_), None) => false,
+    }
+}
+
+/// Waits until one of the arms is done, a future is woken, or it is time to try again. May return early.
+fn wait(
+    caller: &Caller,
+    arms: &mut [Arm<'_>],
+    first: usize,
+    turn: Option<&PollTurn>,
+    deadline: Option<Instant>,
+) -> Option<usize> {
+    let claim = Claim::new();
+    for arm in &mut *arms {
+        arm.node = arm.operation().map(|operation| caller.node_of(&claim, operation.slot()));
+    }
+    order_by_address(arms);
+    // From here on the arms are shared: whoever takes a node writes into its operation.
+    let arms = &*arms;
+    let operations = || arms.iter().filter_map(|arm| Some((arm.operation()?, arm.node.as_ref()?)));
+    let lock = Locked::all(arms);
+    let attempt = |index: usize| {
+        // SAFETY: all are locked, and no node is linked.
+        let wakeup = unsafe { arms[index].operation()?.attempt() }?;
+        Some((index, wakeup))
+    };
+    if let Some((index, wakeup)) = from(first, arms.len()).find_map(attempt) {
+        drop(lock);
+        wake(wakeup);
+        return Some(index);
+    }
+    // SAFETY: all are locked; Q1, each node is told or given up below, and nothing unwinds before.
+    let times = operations().filter_map(|(operation, node)| unsafe { operation.link(node) });
+    let until = times.chain(deadline).min();
+    drop(lock);
+    match turn {
+        None => _ = caller.wait_for_claim(&claim, ParkReason::SELECT, until),
+        Some(turn) => caller.wait_for_claim_or_poll(&claim, turn, ParkReason::SELECT_FUTURE, until),
+    }
+    let mut chosen = None;
+    for (index, arm) in arms.iter().enumerate() {
+        let (Some(operation), Some(node)) = (arm.operation(), &arm.node) else { continue };
+        // SAFETY: it was linked to this channel.
+        if let Some(end) = unsafe { operation.give_up(node) } {
+            operation.finish(end);
+            chosen = Some(index);
+        }
+    }
+    chosen
+}
+
+/// Puts the indexes of the arms in the order of their channels' addresses. There are few of them, as a rule.
+fn order_by_address(arms: &mut [Arm<'_>]) {
+    let address = |arms: &[Arm<'_>], index: usize| arms[index].operation().map(Operation::address);
+    for index in 0..arms.len() {
+        let mut place = index;
+        while place > 0 && address(arms, arms[place - 1].ordered) > address(arms, index) {
+            arms[place].ordered = arms[place - 1].ordered;
+            place -= 1;
+        }
+        arms[place].ordered = index;
+    }
+}
+
+/// The channels of some arms, locked.
+struct Locked<'a, 'b>(&'a [Arm<'b>]);
+
+impl<'a, 'b> Locked<'a, 'b> {
+    fn all(arms: &'a [Arm<'b>]) -> Locked<'a, 'b> {
+        let locked = Locked(arms);
+        locked.channels().for_each(Operation::lock);
+        locked
+    }
+
+    /// An operation on each channel, in the order in which they are locked.
+    fn channels(&self) -> impl Iterator<Item = &'a dyn Operation> {
+        let arms = self.0;
+        let operations = arms.iter().filter_map(|place| arms[place.ordered].operation());
+        let mut before = None;
+        operations.filter(move |operation| {
+            before.replace(operation.address()) != Some(operation.address())
+        })
+    }
+}
+
+impl Drop for Locked<'_, '_> {
+    fn drop(&mut self) {
+        // SAFETY: all were locked by us.
+        self.channels().for_each(|operation| unsafe { operation.unlock() });
+    }
+}
