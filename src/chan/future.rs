@@ -7,6 +7,7 @@ use std::fmt;
 use std::marker::PhantomPinned;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use super::channel::wake;
 use super::error::{RecvError, SendError};
@@ -16,13 +17,15 @@ use super::sender::Sender;
 use crate::fork;
 use crate::runtime::go;
 use crate::task::{JoinHandle, WaitNode};
+use crate::time::sleep_until;
 
 /// A node of a future, in the list of its channel.
 #[derive(Default)]
 struct FutureNode {
+    /// It stays here for as long as it is linked.
     node: Option<WaitNode>,
-    /// Wakes the future when there is a value at a known time.
-    alarm: Option<JoinHandle<()>>,
+    /// The time at which there will be a value, if it is known, and who wakes the future then.
+    alarm: Option<(Instant, JoinHandle<()>)>,
 }
 
 impl FutureNode {
@@ -35,7 +38,7 @@ impl FutureNode {
             if self.is_told(operation, waker) {
                 return Poll::Ready(());
             }
-            if self.alarm.as_ref().is_none_or(|alarm| !alarm.is_finished()) {
+            if self.alarm.as_ref().is_none_or(|(time, _)| *time > Instant::now()) {
                 return Poll::Pending;
             }
             // The time has come.
@@ -65,10 +68,11 @@ impl FutureNode {
             return Poll::Ready(());
         }
         self.alarm = time.map(|time| {
-            go(move || {
-                crate::time::sleep_until(time);
+            let wakes = go(move || {
+                sleep_until(time);
                 alarm.wake();
-            })
+            });
+            (time, wakes)
         });
         Poll::Pending
     }
@@ -93,12 +97,13 @@ impl FutureNode {
 
     /// Leaves the list. True: the wait had ended before, and the operation is done.
     fn leave(&mut self, operation: &impl Operation) -> bool {
-        if let Some(alarm) = self.alarm.take() {
+        if let Some((_, alarm)) = self.alarm.take() {
             alarm.cancel();
         }
-        let Some(node) = self.node.take() else { return false };
+        let Some(node) = &self.node else { return false };
         // SAFETY: it was linked to this channel.
-        let end = unsafe { operation.give_up(&node) };
+        let end = unsafe { operation.give_up(node) };
+        self.node = None;
         end.inspect(|end| operation.finish(*end)).is_some()
     }
 }

@@ -297,6 +297,7 @@ macro_rules! __select_choose {
         [$({$arm:ident $kind:ident $arguments:tt ($pattern:pat) ($body:expr)})*]
         [($patience:expr) ($default:expr)]
     ) => {{
+        #[allow(clippy::unused_unit)]
         let ($($arm,)*) = {
             $($crate::__select_variable!($arm $kind $arguments);)*
             let _ = $crate::chan::parts::choose(&mut [$($arm.arm()),*], $patience);

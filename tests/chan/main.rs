@@ -6,5 +6,7 @@ mod common;
 
 mod close;
 mod drops;
+mod futures;
 mod order;
 mod races;
+mod select;
