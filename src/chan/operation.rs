@@ -76,36 +76,84 @@ pub(super) trait Operation {
 }
 
 /// Does the operation, and waits as long as it has to. False: `deadline` has come before.
-pub(super) fn complete(operation: &impl Operation, deadline: Option<Instant>) -> bool {
-    loop {
-        let caller = Caller::begin(operation.location());
-        let node = caller.node(operation.slot());
-        operation.lock();
-        // SAFETY: locked until it is unlocked; Q1, the node is told or given up below.
-        let time = unsafe {
-            if let Some(wakeup) = operation.attempt() {
-                operation.unlock();
-                wake(wakeup);
+///
+/// # Safety
+///
+/// The caller has locked the channel, which is unlocked here, and an attempt has just failed.
+#[inline(always)]
+pub(super) unsafe fn complete(operation: &impl Operation, deadline: Option<Instant>) -> bool {
+    let caller = match deadline {
+        None => Caller::begin_undisturbed(operation.location()),
+        Some(_) => None,
+    };
+    match caller {
+        Some(caller) => {
+            // SAFETY: the caller's word.
+            let (is_done, _) = unsafe { wait_locked(operation, &caller, None) };
+            if is_done {
                 return true;
             }
-            let time = operation.link(&node);
-            operation.unlock();
-            time
-        };
-        let first = time.into_iter().chain(deadline).min();
-        // SAFETY: Q1, it was linked to this channel.
-        let give_up = || unsafe { operation.give_up(&node) };
-        if let Some(end) = caller.wait(&node, operation.reason(), first).or_else(give_up) {
-            operation.finish(end);
+            caller.interrupt();
+        }
+        // SAFETY: the caller's word.
+        None => unsafe { operation.unlock() },
+    }
+    complete_disturbed(operation, deadline)
+}
+
+#[cold]
+fn complete_disturbed(operation: &impl Operation, deadline: Option<Instant>) -> bool {
+    loop {
+        let caller = Caller::begin(operation.location());
+        // Others may have had a turn, so it is tried again.
+        operation.lock();
+        // SAFETY: locked just now, and no node is linked.
+        if let Some(wakeup) = unsafe { operation.attempt() } {
+            // SAFETY: as above.
+            unsafe { operation.unlock() };
+            wake(wakeup);
+            return true;
+        }
+        // SAFETY: as above.
+        let (is_done, time) = unsafe { wait_locked(operation, &caller, deadline) };
+        if is_done {
             return true;
         }
         caller.interrupt();
-        let is_over = |deadline| deadline <= Instant::now();
-        if deadline.is_some_and(is_over) {
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             // What comes at a time may have come at the same time.
             return time.is_some() && operation.try_now();
         }
     }
+}
+
+/// Links a node and waits, until `deadline` or until there is a value at a known time, which it gives. True: the operation
+/// is done.
+///
+/// # Safety
+///
+/// The caller has locked the channel, which is unlocked here, and an attempt has just failed.
+#[inline(always)]
+unsafe fn wait_locked(
+    operation: &impl Operation,
+    caller: &Caller,
+    deadline: Option<Instant>,
+) -> (bool, Option<Instant>) {
+    let node = caller.node(operation.slot());
+    // SAFETY: the caller's word; Q1, the node is told or given up below.
+    let time = unsafe {
+        let time = operation.link(&node);
+        operation.unlock();
+        time
+    };
+    let first = time.into_iter().chain(deadline).min();
+    // SAFETY: Q1, it was linked to this channel.
+    let give_up = || unsafe { operation.give_up(&node) };
+    let end = caller.wait(&node, operation.reason(), first).or_else(give_up);
+    if let Some(end) = end {
+        operation.finish(end);
+    }
+    (end.is_some(), time)
 }
 
 /// Whether an operation is done, and how.

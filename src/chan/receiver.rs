@@ -1,11 +1,12 @@
 //! [`Receiver`]: the end of a channel that values come out of.
 
 use std::fmt;
+use std::mem;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::channel::Channel;
+use super::channel::{Attempt, Channel, wake};
 use super::error::{RecvError, RecvTimeoutError, TryRecvError};
 use super::operation::{Receiving, complete};
 use crate::task::spend_budget;
@@ -114,16 +115,29 @@ impl<T> Receiver<T> {
     #[inline]
     fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
         spend_budget();
-        match self.channel.try_recv() {
-            Ok(value) => Ok(value),
-            Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
-            Err(TryRecvError::Empty) => self.wait_to_recv(deadline),
+        let mut state = self.channel.state.lock();
+        match state.take() {
+            Attempt::Done(value, wakeup) => {
+                drop(state);
+                wake(wakeup);
+                Ok(value)
+            }
+            Attempt::Closed(()) => Err(RecvTimeoutError::Disconnected),
+            Attempt::Wait(()) => {
+                mem::forget(state);
+                // SAFETY: locked, and tried just now.
+                unsafe { self.wait_to_recv(deadline) }
+            }
         }
     }
 
-    fn wait_to_recv(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
+    /// # Safety
+    ///
+    /// As for [`complete`].
+    unsafe fn wait_to_recv(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
         let receiving = Receiving::new(&self.channel);
-        complete(&receiving, deadline);
+        // SAFETY: the caller's word.
+        unsafe { complete(&receiving, deadline) };
         match receiving.take() {
             Some(Ok(value)) => Ok(value),
             Some(Err(RecvError)) => Err(RecvTimeoutError::Disconnected),

@@ -1,11 +1,12 @@
 //! [`Sender`]: the end of a channel that values go into.
 
 use std::fmt;
+use std::mem;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::channel::Channel;
+use super::channel::{Attempt, Channel, wake};
 use super::error::{SendError, SendTimeoutError, TrySendError};
 use super::operation::{Sending, complete};
 use crate::task::spend_budget;
@@ -106,16 +107,33 @@ impl<T> Sender<T> {
     #[inline]
     fn send_until(&self, value: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
         spend_budget();
-        match self.channel.try_send(value) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Disconnected(value)) => Err(SendTimeoutError::Disconnected(value)),
-            Err(TrySendError::Full(value)) => self.wait_to_send(value, deadline),
+        let mut state = self.channel.state.lock();
+        match state.offer(value) {
+            Attempt::Done((), wakeup) => {
+                drop(state);
+                wake(wakeup);
+                Ok(())
+            }
+            Attempt::Closed(value) => Err(SendTimeoutError::Disconnected(value)),
+            Attempt::Wait(value) => {
+                mem::forget(state);
+                // SAFETY: locked, and tried just now.
+                unsafe { self.wait_to_send(value, deadline) }
+            }
         }
     }
 
-    fn wait_to_send(&self, value: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
+    /// # Safety
+    ///
+    /// As for [`complete`].
+    unsafe fn wait_to_send(
+        &self,
+        value: T,
+        deadline: Option<Instant>,
+    ) -> Result<(), SendTimeoutError<T>> {
         let sending = Sending::new(&self.channel, value);
-        let is_done = complete(&sending, deadline);
+        // SAFETY: the caller's word.
+        let is_done = unsafe { complete(&sending, deadline) };
         match sending.give_back() {
             None => Ok(()),
             Some(value) if is_done => Err(SendTimeoutError::Disconnected(value)),

@@ -56,6 +56,18 @@ impl Caller {
         }
     }
 
+    /// As [`begin`](Caller::begin), for a task that nothing interrupts and nothing forbids to wait. It neither suspends
+    /// nor unwinds, so a lock may be held.
+    #[inline(always)]
+    pub(crate) fn begin_undisturbed(made_at: &'static Location<'static>) -> Option<Caller> {
+        let task = current_task()?;
+        if task.is_interruptible() || suspension::is_refused(task.record()) || fork::is_child() {
+            return None;
+        }
+        task.task_stack().made_at.set(Some(made_at));
+        Some(Caller::Task(task))
+    }
+
     /// A node for its wait. A value is handed over in `slot`.
     #[inline]
     pub(crate) fn node(&self, slot: *mut ()) -> WaitNode {
@@ -76,7 +88,7 @@ impl Caller {
     }
 
     /// Waits until `node`, which is linked, was told. `None`: `deadline` has come, or an interruption is due.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn wait(
         &self,
         node: &WaitNode,
