@@ -10,7 +10,7 @@ use loom::thread;
 
 use crate::base::atomics::{Checked, explore};
 use crate::base::lock::ShortLock;
-use crate::task::wait_list::{WaitEnd, WaitList, WaitNode};
+use crate::task::wait_list::{Claim, WaitEnd, WaitList, WaitNode};
 use crate::task::waiter::Waiter;
 
 const SERVED: u32 = 0;
@@ -58,5 +58,67 @@ fn loom_hand_over_races_giving_up() {
         let given = gives.join().unwrap();
         assert_eq!(given, is_served, "the value has one owner");
         seen.note(if is_served { SERVED } else { GAVE_UP });
+    });
+}
+
+/// One waits in two lists at once, and gives up at some moment; in each list somebody hands something over. At most one
+/// of them does, and the one who waits sees it.
+#[test]
+fn loom_hand_over_from_two_lists_is_one() {
+    const BY_FIRST: u32 = 0;
+    const BY_SECOND: u32 = 1;
+    const BY_NONE: u32 = 2;
+
+    struct ModelChoice {
+        claim: Claim,
+        nodes: [WaitNode; 2],
+    }
+    // SAFETY: Q1, as above.
+    unsafe impl Send for ModelChoice {}
+    // SAFETY: as above.
+    unsafe impl Sync for ModelChoice {}
+
+    explore(Some(3), &[BY_FIRST, BY_SECOND, BY_NONE], |seen| {
+        let lists = [(); 2].map(|()| Arc::new(ShortLock::new(WaitList::new())));
+        let choice = Arc::new_cyclic(|choice: &std::sync::Weak<ModelChoice>| {
+            let claim =
+                choice.as_ptr().cast::<u8>().wrapping_add(std::mem::offset_of!(ModelChoice, claim));
+            let node = || {
+                WaitNode::new(Waiter::Waker(Waker::noop().clone()), ptr::null_mut())
+                    .with_claim(claim.cast())
+            };
+            ModelChoice { claim: Claim::new(), nodes: [node(), node()] }
+        });
+        {
+            // In one order, and all before anybody is let in.
+            let [mut first, mut second] = [lists[0].lock(), lists[1].lock()];
+            // SAFETY: Q1, each is unlinked or told below, and outlives the lists' use.
+            unsafe {
+                first.push(&choice.nodes[0]);
+                second.push(&choice.nodes[1]);
+            }
+        }
+        let givers = lists.clone().map(|list| {
+            thread::spawn(move || {
+                let mut list = list.lock();
+                let Some(taken) = list.take() else { return false };
+                // SAFETY: Q2, it is dropped at once.
+                drop(unsafe { taken.tell(WaitEnd::Served) });
+                true
+            })
+        });
+        let ends = [0, 1].map(|i| {
+            // SAFETY: Q1, it was linked to this list.
+            unsafe { lists[i].lock().give_up(&choice.nodes[i]) }.is_some()
+        });
+        let given = givers.map(|giver| giver.join().unwrap());
+        assert_eq!(ends, given, "what was handed over has arrived");
+        assert_eq!(choice.claim.is_taken(), ends != [false, false]);
+        seen.note(match ends {
+            [true, false] => BY_FIRST,
+            [false, true] => BY_SECOND,
+            [false, false] => BY_NONE,
+            [true, true] => panic!("it was served twice"),
+        });
     });
 }
