@@ -12,6 +12,7 @@ use std::time::Duration;
 const README: &str = include_str!("../README.md");
 const GUARANTEES: &str = include_str!("../docs/guarantees.md");
 const HELLO: &str = include_str!("../examples/hello.rs");
+const CHANNELS: &str = include_str!("../examples/channels.rs");
 const TOUR: &str = include_str!("../examples/tour.rs");
 
 fn root() -> &'static Path {
@@ -103,6 +104,7 @@ fn output_of(example: &str) -> String {
 fn readme_shows_the_examples() {
     let _watchdog = common::watchdog();
     assert_shown(README, HELLO);
+    assert_shown(section(README, "Channels"), CHANNELS);
     assert_shown(section(README, "Tour"), TOUR);
     assert!(TOUR.lines().count() < 80, "a tour is short");
 }
@@ -113,6 +115,7 @@ fn readme_examples_print_what_it_says() {
     // Long, because Cargo may have to build the examples, and may have to wait for another to build.
     let _watchdog = common::watchdog_for(Duration::from_secs(600));
     assert_eq!(output_of("hello"), block(README, "text"));
+    assert_eq!(output_of("channels"), block(section(README, "Channels"), "text"));
     assert_eq!(output_of("tour"), block(section(README, "Tour"), "text"));
 }
 
