@@ -132,6 +132,13 @@ impl WaitList {
         Some(Taken(first))
     }
 
+    /// The slot of the waiter that came first.
+    #[inline]
+    pub(crate) fn first_slot(&self) -> Option<*mut ()> {
+        // SAFETY: Q1.
+        unsafe { self.first.as_ref() }.map(WaitNode::slot)
+    }
+
     #[inline]
     fn unlink(&mut self, node: &WaitNode) {
         let (previous, next) = (node.previous.get(), node.next.get());
