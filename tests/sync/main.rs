@@ -15,7 +15,11 @@ mod rw_lock;
 mod semaphore;
 mod wait_group;
 
+use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::Duration;
+
+use common::{Counter, Gate};
 
 /// A limit that does not come.
 const LONG: Duration = Duration::from_secs(3600);
@@ -32,21 +36,45 @@ fn let_others_go_on(runtime: &coro::Runtime) {
     }
 }
 
-/// Spawns `f` and lets it go on until it waits for something.
+/// Spawns `f`, which is to wait for something, and returns when it does.
 fn spawn_waiting<T: Send + 'static>(
     runtime: &coro::Runtime,
     f: impl FnOnce() -> T + Send + 'static,
 ) -> coro::JoinHandle<T> {
-    let begun = common::Counter::default();
+    let task = spawn_until_suspended(runtime, f);
+    assert!(!task.is_finished(), "it was to wait");
+    task
+}
+
+/// Spawns `f` and returns when it has suspended, or ended. Another coroutine of the same worker tells: if that has a
+/// turn, `f` has none.
+fn spawn_until_suspended<T: Send + 'static>(
+    runtime: &coro::Runtime,
+    f: impl FnOnce() -> T + Send + 'static,
+) -> coro::JoinHandle<T> {
+    let (begun, start) = (Counter::default(), Gate::default());
+    let worker = Arc::new(OnceLock::new());
     let task = runtime.go({
-        let begun = begun.clone();
+        let (begun, start, worker) = (begun.clone(), start.clone(), Arc::clone(&worker));
         move || {
+            worker.set(thread::current().id()).unwrap();
+            start.pass();
             begun.add();
             f()
         }
     });
-    begun.wait_for(1);
-    let_others_go_on(runtime);
-    assert!(!task.is_finished(), "it was to wait");
-    task
+    loop {
+        let (begun, start, worker) = (begun.clone(), start.clone(), Arc::clone(&worker));
+        let watches = runtime.go(move || {
+            let is_beside = worker.get() == Some(&thread::current().id());
+            if is_beside {
+                start.open();
+                begun.wait_for(1);
+            }
+            is_beside
+        });
+        if watches.join().unwrap() {
+            return task;
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::thread;
 use coro::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use crate::common::{self, Counter, planned, quiet};
-use crate::{LONG, RACES, SHORT, let_others_go_on, spawn_waiting};
+use crate::{LONG, RACES, SHORT, spawn_waiting};
 
 /// Users that are suspended with the lock held, half of them threads: none meets another.
 #[test]
@@ -148,17 +148,14 @@ fn sync_mutex_forgets_waiters_that_are_cancelled() {
             })
             .collect();
         let is_cancelled = |i: usize| i % 3 == 1 || i == 8;
-        for (_, task) in tasks.iter().enumerate().filter(|(i, _)| is_cancelled(*i)) {
+        let (cancelled, left): (Vec<_>, Vec<_>) =
+            tasks.into_iter().enumerate().partition(|(i, _)| is_cancelled(*i));
+        for (_, task) in cancelled {
             task.cancel();
+            common::assert_cancelled(task.join());
         }
-        let_others_go_on(runtime);
         drop(held);
-        for (i, task) in tasks.into_iter().enumerate() {
-            match is_cancelled(i) {
-                true => common::assert_cancelled(task.join()),
-                false => task.join().unwrap(),
-            }
-        }
+        left.into_iter().for_each(|(_, task)| task.join().unwrap());
         let mut got = mutex.lock().clone();
         got.sort_unstable();
         assert_eq!(got, [0, 2, 3, 5, 6]);
