@@ -16,7 +16,7 @@
 
 use std::cell::Cell;
 use std::mem;
-use std::panic::Location;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::ptr;
 use std::time::Instant;
 
@@ -41,6 +41,10 @@ pub(super) struct RawLock {
     holder: LockHolder,
     made_at: &'static Location<'static>,
 }
+
+// The queue is changed in single steps, and no code of the user's runs within one.
+impl UnwindSafe for RawLock {}
+impl RefUnwindSafe for RawLock {}
 
 /// Those who wait.
 struct LockQueue {
@@ -214,7 +218,7 @@ impl RawLock {
                 // Nobody else is woken meanwhile, and nobody is urgent.
                 queue.is_kept = is_old(since);
                 if !queue.is_kept {
-                    self.word.store(AWAITED, Ordering::Release);
+                    self.free(AWAITED);
                 }
                 return;
             }
@@ -223,7 +227,7 @@ impl RawLock {
                 None => match queue.list.take() {
                     Some(first) => (first, false),
                     None => {
-                        self.word.store(FREE, Ordering::Release);
+                        self.free(FREE);
                         return;
                     }
                 },
@@ -236,12 +240,18 @@ impl RawLock {
                 self.holder.set(waiter.number);
             } else {
                 queue.underway = Some(since);
-                self.word.store(AWAITED, Ordering::Release);
+                self.free(AWAITED);
             }
             // SAFETY: Q2, it is woken below.
             unsafe { first.tell(WaitEnd::Served) }
         };
         wakeup.wake();
+    }
+
+    /// Frees the lock, with the queue locked. An exchange, because a `try_lock` that fails writes as well, and loom knows
+    /// the order of exchanges alone.
+    fn free(&self, word: u32) {
+        self.word.swap(word, Ordering::Release);
     }
 
     /// Whether somebody holds it.

@@ -10,7 +10,7 @@
 //!
 //! - **N5** The slot of a waiter points to a [`Ticket`] in its frame, which is written before the waiter is linked.
 
-use std::panic::Location;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::ptr;
 use std::time::Instant;
 
@@ -22,6 +22,10 @@ pub(super) struct Waiters<S> {
     reason: ParkReason,
     made_at: &'static Location<'static>,
 }
+
+// The state is changed in single steps, and no code of the user's runs within one.
+impl<S> UnwindSafe for Waiters<S> {}
+impl<S> RefUnwindSafe for Waiters<S> {}
 
 /// The state, and those who wait.
 pub(super) struct Crowd<S> {

@@ -24,6 +24,7 @@ impl fmt::Display for TaskLabel {
 
 /// What kind of thing a parked task waits for. It is for reports, and decides nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(coro_loom, allow(dead_code))]
 pub(crate) enum Waiting {
     /// Its own call of `park`.
     Park,

@@ -134,6 +134,7 @@ impl WaitList {
 
     /// The slot of the waiter that came first.
     #[inline]
+    #[cfg_attr(coro_loom, allow(dead_code))]
     pub(crate) fn first_slot(&self) -> Option<*mut ()> {
         // SAFETY: Q1.
         unsafe { self.first.as_ref() }.map(WaitNode::slot)
