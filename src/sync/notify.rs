@@ -86,7 +86,7 @@ impl Notify {
     ///
     /// See [`Notify`].
     pub fn wait(&self) {
-        self.wait_until(None);
+        while !self.wait_until(None) {}
     }
 
     /// As [`wait`](Notify::wait), for `limit` at most. False: it was not notified in time.

@@ -33,6 +33,11 @@ impl Permits {
         is_admitted
     }
 
+    /// Without a limit it comes back with the permits, or unwinds. No guard is to rest on that.
+    pub(super) fn acquire(&self, need: usize) {
+        while !self.acquire_until(need, None) {}
+    }
+
     /// False: there were not enough until `deadline`; `None` is never.
     pub(super) fn acquire_until(&self, need: usize, deadline: Option<Instant>) -> bool {
         self.try_acquire(need) || self.wait(need, deadline)

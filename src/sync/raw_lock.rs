@@ -122,7 +122,8 @@ impl RawLock {
         if self.word.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok() {
             self.holder.set(LockHolder::here());
         } else {
-            self.lock_held(None);
+            // Without a limit it comes back with the lock, or unwinds. No guard is to rest on that.
+            while !self.lock_held(None) {}
         }
     }
 

@@ -87,7 +87,7 @@ impl<T: ?Sized> RwLock<T> {
     /// assert_eq!(*first + *second, 2);
     /// ```
     pub fn read(&self) -> RwLockReadGuard<'_, T> {
-        self.permits.acquire_until(1, None);
+        self.permits.acquire(1);
         self.reader()
     }
 
@@ -138,7 +138,7 @@ impl<T: ?Sized> RwLock<T> {
     /// assert_eq!(*lock.read(), 2);
     /// ```
     pub fn write(&self) -> RwLockWriteGuard<'_, T> {
-        self.permits.acquire_until(ALL, None);
+        self.permits.acquire(ALL);
         self.writer()
     }
 

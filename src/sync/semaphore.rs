@@ -84,7 +84,7 @@ impl Semaphore {
     /// ```
     pub fn acquire_many(&self, count: usize) -> SemaphorePermit<'_> {
         spend_budget();
-        self.permits.acquire_until(count, None);
+        self.permits.acquire(count);
         self.permit(count)
     }
 

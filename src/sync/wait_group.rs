@@ -107,7 +107,7 @@ impl WaitGroup {
     ///
     /// See [`WaitGroup`].
     pub fn wait(&self) {
-        self.wait_until(None);
+        while !self.wait_until(None) {}
     }
 
     /// As [`wait`](WaitGroup::wait), for `limit` at most. False: the count was not zero in time.
