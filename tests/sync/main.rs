@@ -6,6 +6,7 @@ mod common;
 
 mod barrier;
 mod condvar;
+mod ends;
 mod fair;
 mod mixed;
 mod mutex;
