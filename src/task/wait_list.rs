@@ -137,7 +137,7 @@ impl WaitList {
     #[cfg_attr(coro_loom, allow(dead_code))]
     pub(crate) fn first_slot(&self) -> Option<*mut ()> {
         // SAFETY: Q1.
-        unsafe { self.first.as_ref() }.map(WaitNode::slot)
+        unsafe { self.first.as_ref() }.map(|first| first.slot)
     }
 
     #[inline]
