@@ -435,6 +435,74 @@ fn channels(c: &mut Criterion) {
     group.finish();
 }
 
+/// A function that adds one to the number in a static, under a lock.
+macro_rules! locked {
+    ($name:ident, $lock:ty, $guard:ident => $locked:expr) => {
+        #[inline(never)]
+        fn $name() {
+            static LOCK: $lock = <$lock>::new(0);
+            let $guard = LOCK.lock();
+            let mut locked = $locked;
+            *locked += 1;
+        }
+    };
+}
+
+locked!(lock_parking_lot, parking_lot::Mutex<u64>, guard => guard);
+locked!(lock_std, std::sync::Mutex<u64>, guard => guard.unwrap());
+locked!(lock_coro, coro::sync::Mutex<u64>, guard => guard);
+
+#[inline(never)]
+fn write_coro() {
+    static LOCK: coro::sync::RwLock<u64> = coro::sync::RwLock::new(0);
+    *LOCK.write() += 1;
+}
+
+#[inline(never)]
+fn acquire_coro() {
+    static SEMAPHORE: coro::sync::Semaphore = coro::sync::Semaphore::new(1);
+    drop(SEMAPHORE.acquire());
+}
+
+/// How long it takes `users` coroutines to lock a mutex so many times, taken together.
+fn contended(times: u64, users: u64) -> Duration {
+    let mutex = Arc::new(coro::sync::Mutex::new(0u64));
+    let begin = Instant::now();
+    let tasks: Vec<_> = (0..users)
+        .map(|number| {
+            let mutex = Arc::clone(&mutex);
+            let count = times / users + u64::from(number < times % users);
+            go(move || (0..count).for_each(|_| *mutex.lock() += 1))
+        })
+        .collect();
+    tasks.into_iter().for_each(|task| task.join().expect("it does not panic"));
+    begin.elapsed()
+}
+
+fn locks(c: &mut Criterion) {
+    let (one, two) = (runtime(1), runtime(2));
+    let mut group = c.benchmark_group("locks");
+    group.bench_function("parking_lot::Mutex, lock + unlock", |b| {
+        inside(b, &one, |times| timed(times, lock_parking_lot));
+    });
+    group.bench_function("std::sync::Mutex, lock + unlock", |b| {
+        inside(b, &one, |times| timed(times, lock_std));
+    });
+    group.bench_function("Mutex, lock + unlock", |b| {
+        inside(b, &one, |times| timed(times, lock_coro));
+    });
+    group.bench_function("RwLock, write + unlock", |b| {
+        inside(b, &one, |times| timed(times, write_coro));
+    });
+    group.bench_function("Semaphore, acquire + release", |b| {
+        inside(b, &one, |times| timed(times, acquire_coro));
+    });
+    group.bench_function("Mutex, 4 coroutines, 2 workers", |b| {
+        inside(b, &two, |times| contended(times, 4));
+    });
+    group.finish();
+}
+
 /// The sum of the numbers from `first` on, `count` of them, by a tree of coroutines: ten children each.
 fn skynet(first: u64, count: u64) -> u64 {
     if count == 1 {
@@ -487,6 +555,7 @@ fn main() {
     yielding(&mut criterion);
     waiting(&mut criterion);
     channels(&mut criterion);
+    locks(&mut criterion);
     crowds(&mut criterion);
     load(&mut criterion);
     criterion.final_summary();

@@ -20,7 +20,8 @@ FLOORS = """
     task
     runtime
     scope time wait blocking
-    join_set exit chan
+    join_set exit sync
+    chan
     inspect
 """
 

@@ -20,6 +20,10 @@ mod runtime;
 mod scope;
 mod stack;
 mod suspension;
+#[cfg(coro_loom)]
+mod sync;
+#[cfg(not(coro_loom))]
+pub mod sync;
 mod task;
 mod thread;
 mod time;

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
 
-use coro::{chan, inspect, raw, tls};
+use coro::{chan, inspect, raw, sync, tls};
 
 /// The auto traits of a type, as `Send Sync Unpin UnwindSafe RefUnwindSafe` where it has all.
 macro_rules! traits {
@@ -132,6 +132,56 @@ fn traits_of_channels_follow_their_values() {
         chan::IntoIter<Cell<u8>>: ALL;
         chan::TrySendError<u8>: traits!(mpsc::TrySendError<u8>);
         chan::RecvTimeoutError: traits!(mpsc::RecvTimeoutError);
+    }
+}
+
+/// Guards are not `Send`, and shared they give shared access.
+#[test]
+fn traits_of_locks_are_those_of_their_counterparts() {
+    assert_traits! {
+        sync::Condvar: traits!(std::sync::Condvar);
+        sync::Barrier: traits!(std::sync::Barrier);
+        sync::WaitTimeoutResult: traits!(std::sync::WaitTimeoutResult);
+        sync::BarrierWaitResult: traits!(std::sync::BarrierWaitResult);
+        sync::OnceLock<u8>: traits!(std::sync::OnceLock<u8>);
+        sync::OnceLock<Cell<u8>>: traits!(std::sync::OnceLock<Cell<u8>>);
+        sync::OnceLock<Rc<u8>>: traits!(std::sync::OnceLock<Rc<u8>>);
+        sync::LazyLock<u8>: traits!(std::sync::LazyLock<u8>);
+        sync::LazyLock<Cell<u8>>: traits!(std::sync::LazyLock<Cell<u8>>);
+        sync::LazyLock<Rc<u8>>: traits!(std::sync::LazyLock<Rc<u8>>);
+        sync::LazyLock<u8, Rc<u8>>: traits!(std::sync::LazyLock<u8, Rc<u8>>);
+        sync::Semaphore: ALL;
+        sync::SemaphorePermit<'_>: ALL;
+        sync::WaitGroup: ALL;
+        sync::WaitGroupGuard<&sync::WaitGroup>: ALL;
+        sync::Notify: ALL;
+    }
+}
+
+/// Without poison, a value that a panic has left half changed is seen by the next, so a reference to such a lock is not unwind
+/// safe. std's is, because the lock is poisoned then.
+#[test]
+fn traits_of_locks_without_poison() {
+    assert_traits! {
+        sync::Mutex<Cell<u8>>: "Send Sync Unpin UnwindSafe";
+        std::sync::Mutex<Cell<u8>>: ALL;
+        sync::Mutex<Rc<u8>>: "Unpin UnwindSafe";
+        sync::Mutex<PhantomPinned>: "Send Sync UnwindSafe";
+        sync::MutexGuard<'_, u8>: "Sync Unpin RefUnwindSafe";
+        std::sync::MutexGuard<'_, u8>: "Sync Unpin UnwindSafe RefUnwindSafe";
+        sync::MutexGuard<'_, Cell<u8>>: "Unpin";
+        sync::MappedMutexGuard<'_, u8>: "Sync Unpin RefUnwindSafe";
+        sync::MappedMutexGuard<'_, Cell<u8>>: "Unpin";
+        sync::RwLock<u8>: "Send Sync Unpin UnwindSafe";
+        sync::RwLock<Cell<u8>>: "Send Unpin UnwindSafe";
+        sync::RwLockReadGuard<'_, u8>: "Sync Unpin UnwindSafe RefUnwindSafe";
+        sync::RwLockReadGuard<'_, Cell<u8>>: "Unpin";
+        sync::RwLockWriteGuard<'_, u8>: "Sync Unpin RefUnwindSafe";
+        sync::RwLockWriteGuard<'_, Cell<u8>>: "Unpin";
+        sync::MappedRwLockReadGuard<'_, u8>: "Sync Unpin UnwindSafe RefUnwindSafe";
+        sync::MappedRwLockReadGuard<'_, Cell<u8>>: "Unpin";
+        sync::MappedRwLockWriteGuard<'_, u8>: "Sync Unpin RefUnwindSafe";
+        sync::MappedRwLockWriteGuard<'_, Cell<u8>>: "Unpin";
     }
 }
 

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use coro::sync::{Barrier, Condvar, Mutex, Notify, OnceLock, RwLock, Semaphore, WaitGroup};
 use coro::{Builder, Handle, JoinHandle, JoinSet, Runtime};
 
 use common::{Counter, Gate};
@@ -35,8 +36,9 @@ static BEFORE_MAIN: extern "C" fn() = {
 };
 
 /// What a child may run.
-const CASES: [(&str, fn()); 16] = [
+const CASES: [(&str, fn()); 17] = [
     ("every reason", every_reason),
+    ("every lock", every_lock),
     ("in a scope", in_a_scope),
     ("two join", two_join),
     ("one joins another", one_joins_another),
@@ -120,6 +122,53 @@ fn every_reason() {
     expect(&members.handle(), line!() - 6, "a future");
     let _ = named.join();
     unreachable!("{of:?} is parked for ever, and {sender:?} is there");
+}
+
+/// Spawns what waits in something that was made so many lines before, at this column; tells what the report is to say.
+macro_rules! waits_in {
+    ($runtime:ident, $what:literal, $lines:literal, $column:literal, $held:expr, $wait:expr) => {{
+        let task = $runtime.go($wait);
+        let (file, line) = (file!(), line!() - $lines);
+        let reason = format!("{} made at {file}:{line}:{}{}", $what, $column, $held);
+        expect(&task.handle(), line!(), &reason);
+    }};
+}
+
+fn every_lock() {
+    let runtime = common::runtime(1);
+    static MUTEX: Mutex<()> = Mutex::new(());
+    static RW_LOCK: RwLock<()> = RwLock::new(());
+    let holder = runtime.go(|| {
+        let _both = (MUTEX.lock(), RW_LOCK.write());
+        park_forever();
+    });
+    expect(&holder.handle(), line!() - 4, "park");
+    while RW_LOCK.try_read().is_some() {
+        thread::yield_now();
+    }
+    let held = format!(", held by coroutine {}", holder.id());
+    waits_in!(runtime, "a lock", 11, 31, held, || drop(MUTEX.lock()));
+    waits_in!(runtime, "a lock", 11, 34, held, || drop(RW_LOCK.read()));
+    waits_in!(runtime, "a lock", 12, 34, held, || drop(RW_LOCK.write()));
+    static CONDVAR: Condvar = Condvar::new();
+    static OTHER: Mutex<()> = Mutex::new(());
+    waits_in!(runtime, "a condition", 2, 31, "", || drop(CONDVAR.wait(OTHER.lock())));
+    static SEMAPHORE: Semaphore = Semaphore::new(0);
+    waits_in!(runtime, "a permit", 1, 35, "", || drop(SEMAPHORE.acquire()));
+    static BARRIER: Barrier = Barrier::new(2);
+    waits_in!(runtime, "a barrier", 1, 31, "", || BARRIER.wait().is_leader());
+    static ONCE: OnceLock<u8> = OnceLock::new();
+    waits_in!(runtime, "the value of a OnceLock", 1, 33, "", || *ONCE.wait());
+    static GROUP: WaitGroup = WaitGroup::new();
+    GROUP.add(1);
+    waits_in!(runtime, "a wait group", 2, 31, "", || GROUP.wait());
+    static NOTIFY: Notify = Notify::new();
+    waits_in!(runtime, "a notification", 1, 29, "", || NOTIFY.wait());
+    // A lock that a thread holds.
+    static THREADS: Mutex<()> = Mutex::new(());
+    let _held = THREADS.lock();
+    waits_in!(runtime, "a lock", 2, 33, "", || drop(THREADS.lock()));
+    let _ = holder.join();
 }
 
 fn in_a_scope() {
@@ -444,6 +493,7 @@ fn runtime_deadlock_lists_everybody_and_why() {
     const TEST: &str = "runtime_deadlock_lists_everybody_and_why";
     for (case, threads, alive) in [
         ("every reason", 1, 13),
+        ("every lock", 1, 11),
         ("in a scope", 1, 2),
         ("two join", 2, 2),
         ("one joins another", 1, 3),

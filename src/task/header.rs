@@ -7,6 +7,7 @@ use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use super::holder::LockHolder;
 use super::inbox::Linked;
 use super::label::{TaskLabel, WaitLabel};
 use super::mailbox::Mailbox;
@@ -276,7 +277,14 @@ impl Listed {
     pub(crate) fn waits_for(&self) -> Option<WaitLabel> {
         let waiting = self.parked_for()?.waiting;
         let stack = self.task_stack();
-        Some(WaitLabel { waiting, joined: stack.joined.get(), made_at: stack.made_at.get() })
+        // SAFETY: N1, the task is suspended, and its worker asks.
+        let holder = unsafe { stack.holder.get().as_ref() }.and_then(LockHolder::id);
+        Some(WaitLabel {
+            waiting,
+            joined: stack.joined.get(),
+            made_at: stack.made_at.get(),
+            holder,
+        })
     }
 
     fn task_stack(&self) -> &TaskStack {

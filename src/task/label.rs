@@ -24,6 +24,7 @@ impl fmt::Display for TaskLabel {
 
 /// What kind of thing a parked task waits for. It is for reports, and decides nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(coro_loom, allow(dead_code))]
 pub(crate) enum Waiting {
     /// Its own call of `park`.
     Park,
@@ -37,6 +38,18 @@ pub(crate) enum Waiting {
     Send,
     /// A value from a channel.
     Receive,
+    /// A mutex or a read-write lock.
+    Lock,
+    /// A notification of a condition variable.
+    Condition,
+    /// A permit of a semaphore.
+    Permit,
+    Barrier,
+    /// The value of a `OnceLock` or a `LazyLock`.
+    Value,
+    WaitGroup,
+    /// That of a `Notify`.
+    Notification,
     /// One of several operations.
     Select,
     Blocking,
@@ -52,6 +65,26 @@ pub(crate) struct WaitLabel {
     pub(super) joined: Option<Id>,
     /// Where the thing was made that it waits in, if it has waited in one.
     pub(super) made_at: Option<&'static Location<'static>>,
+    /// The coroutine that holds the lock that it waits for, if one does.
+    pub(super) holder: Option<Id>,
+}
+
+impl Waiting {
+    /// Whether it is a wait in something that was made at some place.
+    fn has_place(self) -> bool {
+        matches!(
+            self,
+            Waiting::Send
+                | Waiting::Receive
+                | Waiting::Lock
+                | Waiting::Condition
+                | Waiting::Permit
+                | Waiting::Barrier
+                | Waiting::Value
+                | Waiting::WaitGroup
+                | Waiting::Notification
+        )
+    }
 }
 
 impl fmt::Display for WaitLabel {
@@ -64,16 +97,27 @@ impl fmt::Display for WaitLabel {
             Waiting::Future => "a future",
             Waiting::Send => "room in a channel",
             Waiting::Receive => "a value from a channel",
+            Waiting::Lock => "a lock",
+            Waiting::Condition => "a condition",
+            Waiting::Permit => "a permit",
+            Waiting::Barrier => "a barrier",
+            Waiting::Value => "the value of a OnceLock",
+            Waiting::WaitGroup => "a wait group",
+            Waiting::Notification => "a notification",
             Waiting::Select => "a select",
             Waiting::Blocking => "a blocking call",
             Waiting::Shutdown => "the end of a runtime",
             Waiting::Exit => "the end of the process",
         })?;
         match (self.waiting, self.joined, self.made_at) {
-            (Waiting::Join, Some(id), _) => write!(f, " {id}"),
-            (Waiting::Send | Waiting::Receive, _, Some(place)) => write!(f, " made at {place}"),
-            (Waiting::Select, _, Some(place)) => write!(f, " at {place}"),
-            _ => Ok(()),
+            (Waiting::Join, Some(id), _) => write!(f, " {id}")?,
+            (waiting, _, Some(place)) if waiting.has_place() => write!(f, " made at {place}")?,
+            (Waiting::Select, _, Some(place)) => write!(f, " at {place}")?,
+            _ => {}
+        }
+        match self.holder {
+            Some(id) => write!(f, ", held by coroutine {id}"),
+            None => Ok(()),
         }
     }
 }

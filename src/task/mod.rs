@@ -10,6 +10,7 @@
 mod state;
 
 mod counters;
+mod holder;
 mod inbox;
 mod label;
 mod looks;
@@ -43,6 +44,8 @@ mod park;
 mod poll;
 mod wait;
 
+mod lock_wait;
+
 mod handle;
 
 mod join;
@@ -64,6 +67,7 @@ pub(crate) use children::Children;
 pub(crate) use current::{calling_waiter, current_task};
 pub(crate) use deadline::Deadline;
 pub(crate) use header::{Fresh, Header, Listed, Started, TaskRef};
+pub(crate) use holder::LockHolder;
 pub(crate) use label::{TaskLabel, WaitLabel, Waiting};
 pub(crate) use local::Local;
 pub(crate) use mailbox::Mailbox;

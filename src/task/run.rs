@@ -62,6 +62,7 @@ impl Fresh {
                 reason: Cell::new(ParkReason::PARK),
                 joined: Cell::new(None),
                 made_at: Cell::new(None),
+                holder: Cell::new(ptr::null()),
                 token: Cell::new(0),
                 waits: Cell::new(0),
                 slot,

@@ -16,6 +16,7 @@ use std::cell::Cell;
 use std::mem::{MaybeUninit, size_of};
 use std::panic::Location;
 
+use super::holder::LockHolder;
 use super::label::Waiting;
 use super::state::{TOKEN, WOKEN};
 use crate::base::id::Id;
@@ -85,6 +86,8 @@ pub(super) struct TaskStack {
     pub(super) joined: Cell<Option<Id>>,
     /// Where the thing was made in which the task has waited last.
     pub(super) made_at: Cell<Option<&'static Location<'static>>>,
+    /// Who holds the lock that the task waits for; null if it waits for none (N1).
+    pub(super) holder: Cell<*const LockHolder>,
     /// The token that has ended this wait without a trace in the state word, or 0.
     pub(super) token: Cell<usize>,
     /// How many times the task has waited for a future, and may have taken WOKEN.

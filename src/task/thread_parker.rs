@@ -36,6 +36,12 @@ impl ThreadParker {
         Arc::new(ThreadParker { wakes: Futex::new(0), blocks: AtomicBool::new(false) })
     }
 
+    /// One of its own for a model, whose threads share a thread's locals.
+    #[cfg(all(test, coro_loom))]
+    pub(crate) fn of_model() -> Arc<ThreadParker> {
+        ThreadParker::new()
+    }
+
     /// How often the thread was woken.
     pub(crate) fn wakes(&self) -> u32 {
         // Acquire: what was done before a wake-up is seen by whoever sees that.

@@ -182,6 +182,14 @@ impl WaitList {
         }
     }
 
+    /// The slot of the waiter that came first.
+    #[inline]
+    #[cfg_attr(coro_loom, allow(dead_code))]
+    pub(crate) fn first_slot(&self) -> Option<*mut ()> {
+        // SAFETY: Q1.
+        unsafe { self.first.as_ref() }.map(|first| first.slot)
+    }
+
     #[inline]
     fn unlink(&mut self, node: &WaitNode) {
         let (previous, next) = (node.previous.get(), node.next.get());
