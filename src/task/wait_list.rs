@@ -247,7 +247,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{WaitEnd, WaitList, WaitNode, Waiter};
+    use super::{Claim, WaitEnd, WaitList, WaitNode, Waiter};
 
     /// Tells its number when it is woken.
     struct Noted {
@@ -277,6 +277,35 @@ mod tests {
             Just(Step::Pop),
         ];
         prop::collection::vec(step, 0..40)
+    }
+
+    /// A wait in two lists is served by one of them; the other passes it over, and serves who comes behind.
+    #[test]
+    fn a_claim_is_taken_by_one_list() {
+        let woken = Arc::new(AtomicUsize::new(usize::MAX));
+        let node = |number| {
+            let noted = Arc::new(Noted { number, woken: Arc::clone(&woken) });
+            WaitNode::new(Waiter::Waker(Waker::from(noted)), ptr::null_mut())
+        };
+        let claim = Claim::new();
+        let both = [node(0).with_claim(&claim), node(0).with_claim(&claim)];
+        let behind = node(1);
+        let (mut first, mut second) = (WaitList::new(), WaitList::new());
+        // SAFETY: Q1, they are in no list, and outlive these.
+        unsafe {
+            first.push(&both[0]);
+            second.push(&both[1]);
+            second.push(&behind);
+        }
+        for (list, number) in [(&mut first, 0), (&mut second, 1)] {
+            // SAFETY: Q2, it is woken at once.
+            unsafe { list.take().expect("somebody waits").tell(WaitEnd::Served) }.wake();
+            assert_eq!(woken.load(Ordering::Relaxed), number);
+            assert!(claim.is_taken() && list.take().is_none());
+        }
+        // SAFETY: Q1, each was linked to this list.
+        let ends = unsafe { [first.give_up(&both[0]), second.give_up(&both[1])] };
+        assert_eq!(ends, [Some(WaitEnd::Served), None]);
     }
 
     proptest! {
