@@ -3,6 +3,7 @@
 
 mod storage;
 mod tasks;
+mod together;
 
 use std::any::Any;
 use std::panic;
@@ -41,6 +42,12 @@ const ALL: &[(&str, Act)] = acts![
     storage::raw_coroutine,
     storage::unwind_raw_coroutine,
     storage::nest,
+    together::pass,
+    together::choose,
+    together::merge,
+    together::hurry,
+    together::lock,
+    together::meet,
 ];
 
 /// Who plays: two threads and a coroutine.

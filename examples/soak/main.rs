@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Two threads and a coroutine play short *acts*: they spawn, join, detach, cancel, park, sleep, block,
-//! panic, store, open scopes, make raw coroutines and runtimes of their own. What an act does
+//! panic, store, open scopes, send, choose, lock, make raw coroutines and runtimes of their own. What an act does
 //! follows from the seed, which is printed, and from the act's number; what comes of it depends on the
 //! clock and the threads as well, so a seed brings a mix back and not a run.
 //!
