@@ -36,7 +36,7 @@ static BEFORE_MAIN: extern "C" fn() = {
 };
 
 /// What a child may run.
-const CASES: [(&str, fn()); 17] = [
+const CASES: [(&str, fn()); 18] = [
     ("every reason", every_reason),
     ("every lock", every_lock),
     ("in a scope", in_a_scope),
@@ -52,6 +52,7 @@ const CASES: [(&str, fn()); 17] = [
     ("it ends", it_ends),
     ("again", again),
     ("a thread ends", a_thread_ends),
+    ("a thread receives", a_thread_receives),
     ("in a panic", in_a_panic),
     ("no stack", no_stack),
 ];
@@ -94,6 +95,13 @@ fn every_reason() {
     let sends = runtime.go(move || full.send(()));
     let reason = format!("room in a channel made at tests/runtime_deadlock.rs:{made}:27");
     expect(&sends.handle(), line!() - 2, &reason);
+    let (_nobody_sends, never) = coro::chan::bounded::<()>(0);
+    let line = line!() + 1;
+    let chooses = runtime.go(move || {
+        coro::select! { recv(never) -> _ => () }
+    });
+    let reason = format!("a select at tests/runtime_deadlock.rs:{}:9", line + 1);
+    expect(&chooses.handle(), line, &reason);
     let named = runtime.go(|| Builder::new().name("with a name").spawn(park_forever).unwrap());
     let line = line!() - 1;
     let named = named.join().unwrap();
@@ -352,6 +360,25 @@ fn a_thread_ends() {
     let _ = parked.join();
 }
 
+/// Threads that wait for coroutines in anything of ours count as waiting: in a channel, in a lock.
+fn a_thread_receives() {
+    let runtime = common::runtime(1);
+    let (sender, receiver) = coro::chan::bounded::<()>(0);
+    let lock = Arc::new(coro::sync::Mutex::new(()));
+    let held = Arc::clone(&lock);
+    let holds = runtime.go(move || {
+        let _held = held.lock();
+        let _sender = sender;
+        park_forever();
+    });
+    expect(&holds.handle(), line!() - 5, "park");
+    while !lock.is_locked() {
+        thread::yield_now();
+    }
+    thread::spawn(move || drop(lock.lock()));
+    let _ = receiver.recv();
+}
+
 /// The thread that lends what moving panics takes is the library's own, and wakes nobody.
 fn in_a_panic() {
     struct Parks;
@@ -492,7 +519,7 @@ fn runtime_deadlock_lists_everybody_and_why() {
     let _watchdog = common::watchdog();
     const TEST: &str = "runtime_deadlock_lists_everybody_and_why";
     for (case, threads, alive) in [
-        ("every reason", 1, 13),
+        ("every reason", 1, 14),
         ("every lock", 1, 11),
         ("in a scope", 1, 2),
         ("two join", 2, 2),
@@ -501,6 +528,7 @@ fn runtime_deadlock_lists_everybody_and_why() {
         ("default", 1, 1),
         ("again", 2, 2),
         ("a thread ends", 1, 1),
+        ("a thread receives", 2, 1),
         ("in a panic", 1, 1),
     ] {
         let (waiting, listed_alive, expected, listed) = report(start(TEST, case, true));

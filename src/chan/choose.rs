@@ -124,7 +124,6 @@ fn wait(
     order_by_address(arms);
     // From here on the arms are shared: whoever takes a node writes into its operation.
     let arms = &*arms;
-    let operations = || arms.iter().filter_map(|arm| Some((arm.operation()?, arm.node.as_ref()?)));
     let lock = Locked::all(arms);
     let attempt = |index: usize| {
         // SAFETY: all are locked, and no node is linked.
@@ -136,9 +135,12 @@ fn wait(
         wake(wakeup);
         return Some(index);
     }
-    // SAFETY: all are locked; Q1, each node is told or given up below, and nothing unwinds before.
-    let times = operations().filter_map(|(operation, node)| unsafe { operation.link(node) });
-    let until = times.chain(deadline).min();
+    let link = |index: usize| {
+        let (operation, node) = (arms[index].operation()?, arms[index].node.as_ref()?);
+        // SAFETY: all are locked; Q1, the node is told or given up below, and nothing unwinds before.
+        unsafe { operation.link(node) }
+    };
+    let until = from(first, arms.len()).filter_map(link).chain(deadline).min();
     drop(lock);
     match turn {
         None => _ = caller.wait_for_claim(&claim, ParkReason::SELECT, until),

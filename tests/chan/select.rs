@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::future::{pending, poll_fn, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,6 +15,7 @@ use coro::chan::{self, Receiver, RecvError, Select, SendError, Sender, TryRecvEr
 use coro::select;
 
 use crate::common::{self, Counter};
+use crate::counting::allocations;
 
 const ROUNDS: usize = if cfg!(debug_assertions) { 2_000 } else { 20_000 };
 const SHORT: Duration = Duration::from_millis(2);
@@ -597,6 +599,44 @@ fn chan_select_steps_aside_now_and_then() {
     runtime.go(|| ()).join().unwrap();
     spins.cancel();
     common::assert_cancelled::<()>(spins.join());
+}
+
+/// A select in a loop allocates nothing, whether it waits or not; and neither do a send and a receive.
+#[test]
+fn chan_select_in_a_loop_allocates_nothing() {
+    let _watchdog = common::watchdog();
+    let runtime = common::runtime(1);
+    let task = runtime.go(|| {
+        let ((to_a, a), (to_b, b)) = (chan::bounded::<usize>(0), chan::bounded::<usize>(1));
+        let (stop, stopped) = chan::bounded::<()>(0);
+        let echo = coro::go(move || {
+            let mut never = pin!(pending::<()>());
+            loop {
+                select! {
+                    recv(a) -> value => to_b.send(value.unwrap()).unwrap(),
+                    recv(stopped) -> _ => break,
+                    wait(never.as_mut()) -> () => unreachable!(),
+                    default(LONG) => unreachable!(),
+                }
+            }
+        });
+        let round = |i| {
+            select! {
+                send(to_a, i) -> sent => sent.unwrap(),
+                default(LONG) => unreachable!(),
+            }
+            assert_eq!(b.recv(), Ok(i));
+        };
+        // What is kept for later is made now.
+        (0..1000).for_each(round);
+        let before = allocations();
+        (0..1000).for_each(round);
+        let allocated = allocations() - before;
+        drop(stop);
+        echo.join().unwrap();
+        allocated
+    });
+    assert_eq!(task.join().unwrap(), 0);
 }
 
 #[test]

@@ -2,8 +2,7 @@
 //! wake or misbehave, and a raw coroutine whose poll begins under one task and ends under
 //! another.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::{Future, IntoFuture, pending, poll_fn, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -16,32 +15,9 @@ use coro::raw::{Coroutine, State};
 use coro::{Elapsed, JoinError, JoinHandle, Runtime, Wait, tls};
 
 use crate::common::{self, Counter, Gate, is_planned, planned, quiet};
+use crate::counting::allocations;
 
 const SHORT: Duration = Duration::from_millis(5);
-
-/// The system's allocator, which counts for each thread.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: it is the system's; a thread-local without a destructor is there for whoever allocates.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's word.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller's word.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Runs `f` on a plain thread and in a coroutine of each runtime that matters.
 fn everywhere(f: impl Fn() + Clone + Send + 'static) {
@@ -526,9 +502,9 @@ fn task_wait_allocates_nothing() {
         // A worker's own queues may grow while this coroutine is suspended, but not for ever.
         let fewest = (0..20)
             .map(|_| {
-                let before = ALLOCATIONS.get();
+                let before = allocations();
                 some_waits();
-                ALLOCATIONS.get() - before
+                allocations() - before
             })
             .min();
         assert_eq!(fewest, Some(0));
