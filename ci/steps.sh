@@ -88,7 +88,7 @@ test_mutants() {
 # own, since a feature builds everything anew.
 test_nesting() {
     CORO_CHECK=nesting CARGO_TARGET_DIR=$(own_target check) cargo test --features check --lib --test 'check_*' \
-        --test chan --test 'fault*' --test 'runtime*' --test 'switch*' --test 'task*' --test 'tls*'
+        --test chan --test sync --test 'fault*' --test 'runtime*' --test 'switch*' --test 'task*' --test 'tls*'
 }
 
 # Between debug and release the compiler inlines other code, and its unwind tables differ. The other levels

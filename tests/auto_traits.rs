@@ -130,6 +130,12 @@ fn traits_of_channels_follow_their_values() {
         chan::Receiver<PhantomPinned>: ALL;
         chan::Receiver<Rc<u8>>: NEITHER;
         chan::IntoIter<Cell<u8>>: ALL;
+        // In the list of a channel, so it stays where it is.
+        chan::RecvFuture<'_, Cell<u8>>: "Send Sync";
+        chan::SendFuture<'_, Cell<u8>>: "Send Sync";
+        chan::RecvFuture<'_, Rc<u8>>: "";
+        // Its functions are anybody's.
+        chan::Select<'_, u8>: "Unpin";
         chan::TrySendError<u8>: traits!(mpsc::TrySendError<u8>);
         chan::RecvTimeoutError: traits!(mpsc::RecvTimeoutError);
     }
