@@ -1,7 +1,8 @@
 //! [`select!`](crate::select): what it becomes.
 //!
-//! The macro takes one arm after another. Of each it makes a variable, which is told from the others by the macro's
-//! hygiene, in a block of its own: when an arm's expression runs, nothing is borrowed any more but what it borrows itself.
+//! The macro takes one arm after another, in two steps each (the compiler stops at 128). Of each arm it makes a variable,
+//! which is told from the others by the macro's hygiene, in a block of its own: when an arm's expression runs, nothing is
+//! borrowed any more but what it borrows itself.
 
 /// What the macro needs to name.
 pub mod parts {
@@ -104,6 +105,12 @@ pub mod parts {
         choose::choose(arms, patience)
     }
 
+    /// The outcome of the arm that was chosen.
+    #[inline]
+    pub fn chosen<T>(outcome: Option<T>) -> T {
+        outcome.unwrap_or_else(|| none_chosen())
+    }
+
     /// Where none of the arms is chosen: there is always one, or the wait has no end.
     #[cold]
     pub fn none_chosen() -> ! {
@@ -137,7 +144,7 @@ pub mod parts {
 ///
 /// To wait for a time, receive from [`after`](crate::chan::after). A select allocates nothing, and takes part in
 /// everything as a [`recv`](crate::chan::Receiver::recv) does: it can be cancelled, and lets others go first now and then.
-/// There may be about a hundred arms; for more, or for a number that is known when the program runs, there is [`Select`].
+/// There may be some fifty arms; for more, or for a number that is known when the program runs, there is [`Select`].
 ///
 /// [`Select`]: crate::chan::Select
 ///
@@ -180,59 +187,60 @@ pub mod parts {
 #[macro_export]
 macro_rules! select {
     ($($arms:tt)*) => {
-        $crate::__select_arms!([] [] $($arms)*)
+        $crate::__select_arms!((0) [] [] $($arms)*)
     };
 }
 
-/// `[arms so far] [default] rest`. An arm so far is `{variable kind (arguments) (pattern) (expression)}`.
+/// `(index) [arms so far] [default] rest`. The index is that of the next arm. An arm so far is
+/// `{(index) variable kind (arguments) (pattern) (expression)}`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __select_arms {
-    ([$($arms:tt)*] [$($default:tt)*]) => {
+    ($index:tt [$($arms:tt)*] [$($default:tt)*]) => {
         $crate::__select_choose!([$($arms)*] [$($default)*])
     };
-    ($arms:tt $default:tt recv($receiver:expr $(,)?) -> $result:pat => $($rest:tt)*) => {
-        $crate::__select_body!($arms $default {arm recv ($receiver) ($result)} $($rest)*)
+    ($index:tt $arms:tt $default:tt recv($receiver:expr $(,)?) -> $result:pat => $($rest:tt)*) => {
+        $crate::__select_body!($index $arms $default {recv ($receiver) ($result)} $($rest)*)
     };
-    ($arms:tt $default:tt send($sender:expr, $value:expr $(,)?) -> $result:pat => $($rest:tt)*) => {
-        $crate::__select_body!($arms $default {arm send ($sender, $value) ($result)} $($rest)*)
+    ($index:tt $arms:tt $default:tt send($sender:expr, $value:expr $(,)?) -> $result:pat => $($rest:tt)*) => {
+        $crate::__select_body!($index $arms $default {send ($sender, $value) ($result)} $($rest)*)
     };
-    ($arms:tt $default:tt wait($future:expr $(,)?) -> $output:pat => $($rest:tt)*) => {
-        $crate::__select_body!($arms $default {arm wait ($future) ($output)} $($rest)*)
+    ($index:tt $arms:tt $default:tt wait($future:expr $(,)?) -> $output:pat => $($rest:tt)*) => {
+        $crate::__select_body!($index $arms $default {wait ($future) ($output)} $($rest)*)
     };
-    ($arms:tt [] default $(())? => $($rest:tt)*) => {
-        $crate::__select_body!($arms [] {default ($crate::chan::parts::Patience::Zero)} $($rest)*)
+    ($index:tt $arms:tt [] default => $($rest:tt)*) => {
+        $crate::__select_default!($index $arms ($crate::chan::parts::Patience::Zero) $($rest)*)
     };
-    ($arms:tt [] default($duration:expr $(,)?) => $($rest:tt)*) => {
-        $crate::__select_body!($arms [] {default ($crate::chan::parts::patience($duration))} $($rest)*)
+    ($index:tt $arms:tt [] default($duration:expr $(,)?) => $($rest:tt)*) => {
+        $crate::__select_default!($index $arms ($crate::chan::parts::patience($duration)) $($rest)*)
     };
-    ($arms:tt [] default $($rest:tt)*) => {
+    ($index:tt $arms:tt [] default $($rest:tt)*) => {
         ::std::compile_error!(
             "select!: the arm `default` is `default => expression` or `default(duration) => expression`"
         )
     };
-    ($arms:tt $default:tt default $($rest:tt)*) => {
+    ($index:tt $arms:tt $default:tt default $($rest:tt)*) => {
         ::std::compile_error!("select!: there is a second arm `default`")
     };
-    ($arms:tt $default:tt recv $($rest:tt)*) => {
+    ($index:tt $arms:tt $default:tt recv $($rest:tt)*) => {
         ::std::compile_error!(::std::concat!(
             "select!: an arm `recv` is `recv(receiver) -> pattern => expression`, but here it is `recv ",
             ::std::stringify!($($rest)*), "`"
         ))
     };
-    ($arms:tt $default:tt send $($rest:tt)*) => {
+    ($index:tt $arms:tt $default:tt send $($rest:tt)*) => {
         ::std::compile_error!(::std::concat!(
             "select!: an arm `send` is `send(sender, value) -> pattern => expression`, but here it is `send ",
             ::std::stringify!($($rest)*), "`"
         ))
     };
-    ($arms:tt $default:tt wait $($rest:tt)*) => {
+    ($index:tt $arms:tt $default:tt wait $($rest:tt)*) => {
         ::std::compile_error!(::std::concat!(
             "select!: an arm `wait` is `wait(future) -> pattern => expression`, but here it is `wait ",
             ::std::stringify!($($rest)*), "`"
         ))
     };
-    ($arms:tt $default:tt $other:tt $($rest:tt)*) => {
+    ($index:tt $arms:tt $default:tt $other:tt $($rest:tt)*) => {
         ::std::compile_error!(::std::concat!(
             "select!: `", ::std::stringify!($other), "` is no arm; the arms are \
              recv(receiver) -> pattern => expression, send(sender, value) -> pattern => expression, \
@@ -241,46 +249,52 @@ macro_rules! __select_arms {
     };
 }
 
-/// `[arms so far] [default] {head of an arm} expression, rest`.
+/// `(index) [arms so far] [default] {kind (arguments) (pattern)} expression, rest`. The `arm` that it adds is another
+/// variable each time.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __select_body {
-    ($arms:tt $default:tt $head:tt $body:block , $($rest:tt)*) => {
-        $crate::__select_add!($arms $default $head ($body) $($rest)*)
+    ($index:tt [$($arms:tt)*] $default:tt {$($head:tt)*} $body:block , $($rest:tt)*) => {
+        $crate::__select_arms!((1 + $index) [$($arms)* {$index arm $($head)* ($body)}] $default $($rest)*)
     };
-    ($arms:tt $default:tt $head:tt $body:block $($rest:tt)*) => {
-        $crate::__select_add!($arms $default $head ($body) $($rest)*)
+    ($index:tt [$($arms:tt)*] $default:tt {$($head:tt)*} $body:block $($rest:tt)*) => {
+        $crate::__select_arms!((1 + $index) [$($arms)* {$index arm $($head)* ($body)}] $default $($rest)*)
     };
-    ($arms:tt $default:tt $head:tt $body:expr , $($rest:tt)*) => {
-        $crate::__select_add!($arms $default $head ($body) $($rest)*)
+    ($index:tt [$($arms:tt)*] $default:tt {$($head:tt)*} $body:expr , $($rest:tt)*) => {
+        $crate::__select_arms!((1 + $index) [$($arms)* {$index arm $($head)* ($body)}] $default $($rest)*)
     };
-    ($arms:tt $default:tt $head:tt $body:expr) => {
-        $crate::__select_add!($arms $default $head ($body))
+    ($index:tt [$($arms:tt)*] $default:tt {$($head:tt)*} $body:expr) => {
+        $crate::__select_arms!((1 + $index) [$($arms)* {$index arm $($head)* ($body)}] $default)
     };
-    ($arms:tt $default:tt {arm $kind:ident $arguments:tt $pattern:tt} $($rest:tt)*) => {
+    ($index:tt $arms:tt $default:tt {$kind:ident $arguments:tt $pattern:tt} $($rest:tt)*) => {
         ::std::compile_error!(::std::concat!(
             "select!: the arm `", ::std::stringify!($kind $arguments), "` has no expression, or it does not end \
              with a comma: `", ::std::stringify!($($rest)*), "`"
         ))
     };
-    ($arms:tt $default:tt {default $patience:tt} $($rest:tt)*) => {
+}
+
+/// `(index) [arms so far] (patience) expression, rest`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __select_default {
+    ($index:tt $arms:tt $patience:tt $body:block , $($rest:tt)*) => {
+        $crate::__select_arms!($index $arms [$patience ($body)] $($rest)*)
+    };
+    ($index:tt $arms:tt $patience:tt $body:block $($rest:tt)*) => {
+        $crate::__select_arms!($index $arms [$patience ($body)] $($rest)*)
+    };
+    ($index:tt $arms:tt $patience:tt $body:expr , $($rest:tt)*) => {
+        $crate::__select_arms!($index $arms [$patience ($body)] $($rest)*)
+    };
+    ($index:tt $arms:tt $patience:tt $body:expr) => {
+        $crate::__select_arms!($index $arms [$patience ($body)])
+    };
+    ($index:tt $arms:tt $patience:tt $($rest:tt)*) => {
         ::std::compile_error!(::std::concat!(
             "select!: the arm `default` has no expression, or it does not end with a comma: `",
             ::std::stringify!($($rest)*), "`"
         ))
-    };
-}
-
-/// `[arms so far] [default] {head of an arm} (expression) rest`.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __select_add {
-    ([$($arms:tt)*] $default:tt {arm $kind:ident $arguments:tt $pattern:tt} $body:tt $($rest:tt)*) => {
-        // This `arm` is another variable each time.
-        $crate::__select_arms!([$($arms)* {arm $kind $arguments $pattern $body}] $default $($rest)*)
-    };
-    ($arms:tt [] {default $patience:tt} $body:tt $($rest:tt)*) => {
-        $crate::__select_arms!($arms [$patience $body] $($rest)*)
     };
 }
 
@@ -294,16 +308,21 @@ macro_rules! __select_choose {
         )
     };
     (
-        [$({$arm:ident $kind:ident $arguments:tt ($pattern:pat) ($body:expr)})*]
+        [$({$index:tt $arm:ident $kind:ident $arguments:tt ($pattern:pat) ($body:expr)})*]
         [($patience:expr) ($default:expr)]
     ) => {{
-        #[allow(clippy::unused_unit)]
-        let ($($arm,)*) = {
+        let (chosen, $($arm,)*) = {
             $($crate::__select_variable!($arm $kind $arguments);)*
-            let _ = $crate::chan::parts::choose(&mut [$($arm.arm()),*], $patience);
-            ($($arm.outcome(),)*)
+            let chosen = $crate::chan::parts::choose(&mut [$($arm.arm()),*], $patience);
+            (chosen, $($arm.outcome(),)*)
         };
-        $crate::__select_run!([$({$arm ($pattern) ($body)})*] ($default))
+        match chosen {
+            $(::std::option::Option::Some(index) if index == $index => {
+                let $pattern = $crate::chan::parts::chosen($arm);
+                $body
+            })*
+            _ => $default,
+        }
     }};
 }
 
@@ -321,22 +340,5 @@ macro_rules! __select_variable {
     ($arm:ident wait ($future:expr)) => {
         let future = ::std::pin::pin!(::std::future::IntoFuture::into_future($future));
         let mut $arm = $crate::chan::parts::WaitArm::new(future);
-    };
-}
-
-/// Runs the expression of the arm that has an outcome.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __select_run {
-    ([] ($default:expr)) => {
-        $default
-    };
-    ([{$arm:ident ($pattern:pat) ($body:expr)} $($rest:tt)*] $default:tt) => {
-        if let ::std::option::Option::Some(outcome) = $arm {
-            let $pattern = outcome;
-            $body
-        } else {
-            $crate::__select_run!([$($rest)*] $default)
-        }
     };
 }

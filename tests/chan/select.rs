@@ -55,6 +55,31 @@ fn chan_select_takes_each_ready_arm_as_often() {
 }
 
 #[test]
+fn chan_select_has_room_for_many_arms() {
+    let _watchdog = common::watchdog();
+    let (sender, receiver) = chan::bounded(1);
+    sender.send(()).unwrap();
+    #[rustfmt::skip]
+    let arm: usize = select! {
+        recv(receiver) -> value => { value.unwrap(); 0 }
+        recv(receiver) -> value => { value.unwrap(); 1 }
+        recv(receiver) -> _ => 2, recv(receiver) -> _ => 3, recv(receiver) -> _ => 4, recv(receiver) -> _ => 5,
+        recv(receiver) -> _ => 6, recv(receiver) -> _ => 7, recv(receiver) -> _ => 8, recv(receiver) -> _ => 9,
+        recv(receiver) -> _ => 10, recv(receiver) -> _ => 11, recv(receiver) -> _ => 12, recv(receiver) -> _ => 13,
+        recv(receiver) -> _ => 14, recv(receiver) -> _ => 15, recv(receiver) -> _ => 16, recv(receiver) -> _ => 17,
+        recv(receiver) -> _ => 18, recv(receiver) -> _ => 19, recv(receiver) -> _ => 20, recv(receiver) -> _ => 21,
+        recv(receiver) -> _ => 22, recv(receiver) -> _ => 23, recv(receiver) -> _ => 24, recv(receiver) -> _ => 25,
+        recv(receiver) -> _ => 26, recv(receiver) -> _ => 27, recv(receiver) -> _ => 28, recv(receiver) -> _ => 29,
+        recv(receiver) -> _ => 30, recv(receiver) -> _ => 31, recv(receiver) -> _ => 32, recv(receiver) -> _ => 33,
+        recv(receiver) -> _ => 34, recv(receiver) -> _ => 35, recv(receiver) -> _ => 36, recv(receiver) -> _ => 37,
+        recv(receiver) -> _ => 38, recv(receiver) -> _ => 39, recv(receiver) -> _ => 40, recv(receiver) -> _ => 41,
+        recv(receiver) -> _ => 42, recv(receiver) -> _ => 43, recv(receiver) -> _ => 44, recv(receiver) -> _ => 45,
+        recv(receiver) -> _ => 46, recv(receiver) -> _ => 47, recv(receiver) -> _ => 48, recv(receiver) -> _ => 49,
+    };
+    assert!(arm < 50);
+}
+
+#[test]
 fn chan_select_without_an_arm_waits_for_ever() {
     let _watchdog = common::watchdog();
     common::on_workers(|runtime, _| {
