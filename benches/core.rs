@@ -17,7 +17,7 @@ use std::future;
 use std::hint::black_box;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -255,27 +255,25 @@ fn spawn(c: &mut Criterion) {
     group.finish();
 }
 
-/// How long so many switches take, when `tasks` coroutines on one worker yield in turn.
-///
-/// The first to be spawned takes the time. Its worker starts the newest first, so by then all the
-/// others have started; they go on until it has finished.
+/// How long so many switches take, when `tasks` coroutines on one worker yield in turn. The time begins when all have
+/// started, and ends when the first has had its turns.
 fn yields(tasks: u64, times: u64) -> Duration {
-    let done = Arc::new(AtomicBool::new(false));
+    let started = Arc::new(AtomicU64::new(0));
     let rounds = times.div_ceil(tasks);
-    let timer = go(move || timed(rounds, yield_now));
-    let others: Vec<_> = (1..tasks)
+    let all: Vec<_> = (0..tasks)
         .map(|_| {
-            let done = Arc::clone(&done);
+            let started = Arc::clone(&started);
             go(move || {
-                while !done.load(Relaxed) {
+                started.fetch_add(1, Relaxed);
+                while started.load(Relaxed) < tasks {
                     yield_now();
                 }
+                timed(rounds, yield_now)
             })
         })
         .collect();
-    let time = timer.join().expect("it does not panic");
-    done.store(true, Relaxed);
-    others.into_iter().for_each(|other| _ = other.join());
+    let times_of_all = all.into_iter().map(|one| one.join().expect("it does not panic"));
+    let time = times_of_all.min().expect("there are some");
     // Every round was one switch for each task, and that may be a few more than were asked for.
     time.mul_f64(times as f64 / (rounds * tasks) as f64)
 }
@@ -286,8 +284,17 @@ fn yielding(c: &mut Criterion) {
     group.bench_function("yield_now among 2", |b| {
         inside(b, &one, |times| yields(2, times));
     });
+    group.bench_function("yield_now among 100", |b| {
+        inside(b, &one, |times| yields(100, times));
+    });
     group.bench_function("yield_now among 1,000", |b| {
         inside(b, &one, |times| yields(1000, times));
+    });
+    group.bench_function("yield_now among 10,000", |b| {
+        inside(b, &one, |times| yields(10_000, times));
+    });
+    group.bench_function("yield_now among 100,000", |b| {
+        inside(b, &one, |times| yields(100_000, times));
     });
     group.finish();
 }

@@ -14,6 +14,12 @@
 //! worker just moves it to its queue.
 //!
 //! - **W4** The pending task is parked for its worker, and running for all others. It is in no queue.
+//!
+//! # The next in line
+//!
+//! A switch to a task touches its header and some ten cache lines at the top of its stack. Among many tasks they are in
+//! no cache any more, and to wait for them costs many times what a turn costs. But the queue says who comes next. So
+//! with each turn the worker asks the cache for a task that comes some turns later.
 
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::VecDeque;
@@ -118,7 +124,11 @@ impl Local {
         if !self.mailbox.is_empty() {
             self.empty_mailbox();
         }
-        self.with_ready(VecDeque::pop_front)
+        self.with_ready(|ready| {
+            let first = ready.pop_front();
+            prefetch_next(ready);
+            first
+        })
     }
 
     #[cold]
@@ -194,6 +204,20 @@ impl Local {
     /// Takes the first task whose timer is due.
     pub(super) fn pop_due(&self, now: Instant) -> Option<Started> {
         self.timers.borrow_mut().pop_due(now)
+    }
+}
+
+/// How many turns ahead a task's header is asked for, which says where its stack is, and how many turns ahead the stack.
+/// Half as many and twice as many were measured to be as good.
+const HEADER_AHEAD: usize = 12;
+const STACK_AHEAD: usize = 6;
+
+/// Asks the cache for tasks that are further back in the queue. Where there are few, their lines are there still.
+#[inline]
+fn prefetch_next(ready: &VecDeque<Started>) {
+    if let Some(task) = ready.get(HEADER_AHEAD) {
+        task.prefetch_header();
+        ready[STACK_AHEAD].prefetch_stack();
     }
 }
 
