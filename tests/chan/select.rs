@@ -661,7 +661,9 @@ fn chan_select_in_a_loop_allocates_nothing() {
         echo.join().unwrap();
         allocated
     });
-    assert_eq!(task.join().unwrap(), 0);
+    let allocated = task.join().unwrap();
+    // Whoever looks through the frames allocates.
+    assert!(allocated == 0 || common::is_checked(), "{allocated}");
 }
 
 #[test]
