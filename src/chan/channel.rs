@@ -12,14 +12,14 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::mem;
+use std::mem::{self, ManuallyDrop};
 use std::panic::Location;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::clock::Clock;
 use super::error::{TryRecvError, TrySendError};
-use crate::base::lock::ShortLock;
+use crate::base::lock::{ShortGuard, ShortLock};
 use crate::task::{WaitEnd, WaitList, Wakeup};
 
 /// A channel, without those who count its senders and receivers.
@@ -137,6 +137,17 @@ impl<T> Channel<T> {
         };
         let (senders, receivers) = (AtomicUsize::new(1), AtomicUsize::new(1));
         Channel { state: ShortLock::new(state), senders, receivers, location }
+    }
+
+    /// The state, for whoever has locked it and forgotten the guard. It stays locked.
+    ///
+    /// # Safety
+    ///
+    /// The caller has locked it, and has no other guard of it.
+    #[inline]
+    pub(super) unsafe fn locked(&self) -> ManuallyDrop<ShortGuard<'_, ChannelState<T>>> {
+        // SAFETY: K1, the caller's word.
+        ManuallyDrop::new(unsafe { self.state.held() })
     }
 
     #[inline]

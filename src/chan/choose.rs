@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::channel::wake;
-use super::operation::Operation;
+use super::operation::{AnyChannel, Operation};
 use crate::base::random;
 use crate::task::{Caller, Claim, ParkReason, PollTurn, WaitNode, spend_budget};
 
@@ -160,7 +160,9 @@ fn wait(
 
 /// Puts the indexes of the arms in the order of their channels' addresses. There are few of them, as a rule.
 fn order_by_address(arms: &mut [Arm<'_>]) {
-    let address = |arms: &[Arm<'_>], index: usize| arms[index].operation().map(Operation::address);
+    let address = |arms: &[Arm<'_>], index: usize| {
+        arms[index].operation().map(|operation| operation.channel().address())
+    };
     for index in 0..arms.len() {
         let mut place = index;
         while place > 0 && address(arms, arms[place - 1].ordered) > address(arms, index) {
@@ -177,24 +179,24 @@ struct Locked<'a, 'b>(&'a [Arm<'b>]);
 impl<'a, 'b> Locked<'a, 'b> {
     fn all(arms: &'a [Arm<'b>]) -> Locked<'a, 'b> {
         let locked = Locked(arms);
-        locked.channels().for_each(Operation::lock);
+        locked.channels().for_each(AnyChannel::lock);
         locked
     }
 
-    /// An operation on each channel, in the order in which they are locked.
-    fn channels(&self) -> impl Iterator<Item = &'a dyn Operation> {
+    /// Each channel once, in the order in which they are locked.
+    fn channels(&self) -> impl Iterator<Item = &'a dyn AnyChannel> {
         let arms = self.0;
         let operations = arms.iter().filter_map(|place| arms[place.ordered].operation());
         let mut before = None;
-        operations.filter(move |operation| {
-            before.replace(operation.address()) != Some(operation.address())
-        })
+        operations
+            .map(Operation::channel)
+            .filter(move |channel| before.replace(channel.address()) != Some(channel.address()))
     }
 }
 
 impl Drop for Locked<'_, '_> {
     fn drop(&mut self) {
         // SAFETY: all were locked by us.
-        self.channels().for_each(|operation| unsafe { operation.unlock() });
+        self.channels().for_each(|channel| unsafe { channel.unlock() });
     }
 }

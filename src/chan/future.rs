@@ -54,12 +54,12 @@ impl FutureNode {
     fn begin(&mut self, operation: &impl Operation, waker: Waker) -> Poll<()> {
         let alarm = waker.clone();
         let node = self.node.insert(WaitNode::of_waker(waker, operation.slot()));
-        operation.lock();
+        operation.channel().lock();
         // SAFETY: locked until it is unlocked; Q1, the future is pinned, and gives the node up before it goes.
         let (done, time) = unsafe {
             let done = operation.attempt();
             let time = if done.is_none() { operation.link(node) } else { None };
-            operation.unlock();
+            operation.channel().unlock();
             (done, time)
         };
         if let Some(wakeup) = done {
@@ -80,10 +80,10 @@ impl FutureNode {
     /// Whether the wait has ended. If not, `waker` takes the place of the last one.
     fn is_told(&mut self, operation: &impl Operation, waker: Waker) -> bool {
         let Some(node) = &self.node else { return false };
-        operation.lock();
+        operation.channel().lock();
         let before = if node.end().is_none() { node.replace_waker(waker) } else { None };
         // SAFETY: locked just now.
-        unsafe { operation.unlock() };
+        unsafe { operation.channel().unlock() };
         drop(before);
         match node.end() {
             Some(end) => {

@@ -3,6 +3,7 @@
 use std::cell::{Cell, UnsafeCell};
 use std::mem::{self, MaybeUninit};
 use std::panic::Location;
+use std::ptr;
 use std::time::Instant;
 
 use super::channel::{Attempt, Channel, wake};
@@ -12,24 +13,51 @@ use crate::task::{Caller, ParkReason, WaitEnd, WaitNode, Waiting, Wakeup};
 const TO_SEND: ParkReason = ParkReason::new(Waiting::Send, false);
 const TO_RECEIVE: ParkReason = ParkReason::new(Waiting::Receive, false);
 
-/// A send or a receive, whatever the values are. It stays where it is while a node of it is linked, for others put the
-/// value there, or take it.
-pub(super) trait Operation {
-    /// Where its channel is.
+/// A channel, whatever its values are.
+pub(super) trait AnyChannel {
     fn address(&self) -> usize;
 
-    /// Where its channel was made.
+    /// Where it was made.
     fn location(&self) -> &'static Location<'static>;
 
-    fn reason(&self) -> ParkReason;
-
-    /// Locks the channel, until [`unlock`](Operation::unlock).
+    /// Locks it, until [`unlock`](AnyChannel::unlock).
     fn lock(&self);
 
     /// # Safety
     ///
-    /// The caller has locked the channel.
+    /// The caller has locked it.
     unsafe fn unlock(&self);
+}
+
+impl<T> AnyChannel for Channel<T> {
+    fn address(&self) -> usize {
+        ptr::from_ref(self).addr()
+    }
+
+    fn location(&self) -> &'static Location<'static> {
+        self.location
+    }
+
+    #[inline]
+    fn lock(&self) {
+        mem::forget(self.state.lock());
+    }
+
+    #[inline]
+    unsafe fn unlock(&self) {
+        // SAFETY: the caller's word.
+        drop(unsafe { self.state.held() });
+    }
+}
+
+/// A send or a receive, whatever the values are. It stays where it is while a node of it is linked, for others put the
+/// value there, or take it.
+pub(super) trait Operation {
+    fn channel(&self) -> &dyn AnyChannel;
+
+    fn reason(&self) -> ParkReason;
+
+    fn progress(&self) -> &Cell<Progress>;
 
     /// Does what there is to do if that needs no waiting. Somebody may have to be woken then, when no lock is held any
     /// more.
@@ -58,15 +86,20 @@ pub(super) trait Operation {
     unsafe fn give_up(&self, node: &WaitNode) -> Option<WaitEnd>;
 
     /// Takes note of how the wait has ended.
-    fn finish(&self, end: WaitEnd);
+    fn finish(&self, end: WaitEnd) {
+        self.progress().set(match end {
+            WaitEnd::Served => Progress::Done,
+            WaitEnd::Closed => Progress::Closed,
+        });
+    }
 
     /// Does what there is to do if that needs no waiting.
     fn try_now(&self) -> bool {
-        self.lock();
+        self.channel().lock();
         // SAFETY: locked just now, and no node is linked.
         let done = unsafe {
             let done = self.attempt();
-            self.unlock();
+            self.channel().unlock();
             done
         };
         let is_done = done.is_some();
@@ -83,7 +116,7 @@ pub(super) trait Operation {
 #[inline(always)]
 pub(super) unsafe fn complete(operation: &impl Operation, deadline: Option<Instant>) -> bool {
     let caller = match deadline {
-        None => Caller::begin_undisturbed(operation.location()),
+        None => Caller::begin_undisturbed(operation.channel().location()),
         Some(_) => None,
     };
     match caller {
@@ -96,7 +129,7 @@ pub(super) unsafe fn complete(operation: &impl Operation, deadline: Option<Insta
             caller.interrupt();
         }
         // SAFETY: the caller's word.
-        None => unsafe { operation.unlock() },
+        None => unsafe { operation.channel().unlock() },
     }
     complete_disturbed(operation, deadline)
 }
@@ -104,13 +137,13 @@ pub(super) unsafe fn complete(operation: &impl Operation, deadline: Option<Insta
 #[cold]
 fn complete_disturbed(operation: &impl Operation, deadline: Option<Instant>) -> bool {
     loop {
-        let caller = Caller::begin(operation.location());
+        let caller = Caller::begin(operation.channel().location());
         // Others may have had a turn, so it is tried again.
-        operation.lock();
+        operation.channel().lock();
         // SAFETY: locked just now, and no node is linked.
         if let Some(wakeup) = unsafe { operation.attempt() } {
             // SAFETY: as above.
-            unsafe { operation.unlock() };
+            unsafe { operation.channel().unlock() };
             wake(wakeup);
             return true;
         }
@@ -143,7 +176,7 @@ unsafe fn wait_locked(
     // SAFETY: the caller's word; Q1, the node is told or given up below.
     let time = unsafe {
         let time = operation.link(&node);
-        operation.unlock();
+        operation.channel().unlock();
         time
     };
     let first = time.into_iter().chain(deadline).min();
@@ -158,7 +191,7 @@ unsafe fn wait_locked(
 
 /// Whether an operation is done, and how.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
+pub(super) enum Progress {
     Pending,
     Done,
     /// The channel is closed.
@@ -202,30 +235,21 @@ impl<T> Receiving<'_, T> {
 }
 
 impl<T> Operation for Receiving<'_, T> {
-    fn address(&self) -> usize {
-        std::ptr::from_ref(self.channel).addr()
-    }
-
-    fn location(&self) -> &'static Location<'static> {
-        self.channel.location
+    fn channel(&self) -> &dyn AnyChannel {
+        self.channel
     }
 
     fn reason(&self) -> ParkReason {
         TO_RECEIVE
     }
 
-    fn lock(&self) {
-        mem::forget(self.channel.state.lock());
-    }
-
-    unsafe fn unlock(&self) {
-        // SAFETY: the caller's word.
-        drop(unsafe { self.channel.state.held() });
+    fn progress(&self) -> &Cell<Progress> {
+        &self.progress
     }
 
     unsafe fn attempt(&self) -> Option<Option<Wakeup>> {
         // SAFETY: the caller's word.
-        let mut state = mem::ManuallyDrop::new(unsafe { self.channel.state.held() });
+        let mut state = unsafe { self.channel.locked() };
         match state.take() {
             Attempt::Done(value, wakeup) => {
                 // SAFETY: G1, no node is linked, so the slot is ours.
@@ -247,7 +271,7 @@ impl<T> Operation for Receiving<'_, T> {
 
     unsafe fn link(&self, node: &WaitNode) -> Option<Instant> {
         // SAFETY: the caller's word.
-        let mut state = mem::ManuallyDrop::new(unsafe { self.channel.state.held() });
+        let mut state = unsafe { self.channel.locked() };
         // SAFETY: Q1, the caller's word.
         unsafe { state.receivers.push(node) };
         state.clock.as_ref()?.next()
@@ -256,13 +280,6 @@ impl<T> Operation for Receiving<'_, T> {
     unsafe fn give_up(&self, node: &WaitNode) -> Option<WaitEnd> {
         // SAFETY: the caller's word.
         unsafe { self.channel.state.lock().receivers.give_up(node) }
-    }
-
-    fn finish(&self, end: WaitEnd) {
-        self.progress.set(match end {
-            WaitEnd::Served => Progress::Done,
-            WaitEnd::Closed => Progress::Closed,
-        });
     }
 }
 
@@ -317,30 +334,21 @@ impl<T> Sending<'_, T> {
 }
 
 impl<T> Operation for Sending<'_, T> {
-    fn address(&self) -> usize {
-        std::ptr::from_ref(self.channel).addr()
-    }
-
-    fn location(&self) -> &'static Location<'static> {
-        self.channel.location
+    fn channel(&self) -> &dyn AnyChannel {
+        self.channel
     }
 
     fn reason(&self) -> ParkReason {
         TO_SEND
     }
 
-    fn lock(&self) {
-        mem::forget(self.channel.state.lock());
-    }
-
-    unsafe fn unlock(&self) {
-        // SAFETY: the caller's word.
-        drop(unsafe { self.channel.state.held() });
+    fn progress(&self) -> &Cell<Progress> {
+        &self.progress
     }
 
     unsafe fn attempt(&self) -> Option<Option<Wakeup>> {
         // SAFETY: the caller's word.
-        let mut state = mem::ManuallyDrop::new(unsafe { self.channel.state.held() });
+        let mut state = unsafe { self.channel.locked() };
         // SAFETY: G1, no node is linked, so the value is ours.
         let value = unsafe { (*self.slot.get()).assume_init_read() };
         // SAFETY: as above.
@@ -368,7 +376,7 @@ impl<T> Operation for Sending<'_, T> {
 
     unsafe fn link(&self, node: &WaitNode) -> Option<Instant> {
         // SAFETY: the caller's word.
-        let mut state = mem::ManuallyDrop::new(unsafe { self.channel.state.held() });
+        let mut state = unsafe { self.channel.locked() };
         // SAFETY: Q1, the caller's word.
         unsafe { state.senders.push(node) };
         None
@@ -377,13 +385,6 @@ impl<T> Operation for Sending<'_, T> {
     unsafe fn give_up(&self, node: &WaitNode) -> Option<WaitEnd> {
         // SAFETY: the caller's word.
         unsafe { self.channel.state.lock().senders.give_up(node) }
-    }
-
-    fn finish(&self, end: WaitEnd) {
-        self.progress.set(match end {
-            WaitEnd::Served => Progress::Done,
-            WaitEnd::Closed => Progress::Closed,
-        });
     }
 }
 
