@@ -59,14 +59,10 @@ impl<T> ChannelState<T> {
         if self.is_closed {
             return Attempt::Closed(value);
         }
-        if let Some(receiver) = self.receivers.take() {
-            // SAFETY: G1; Q2, nothing comes between but the release of the lock.
-            let wakeup = unsafe {
-                receiver.slot().cast::<T>().write(value);
-                receiver.tell(WaitEnd::Served)
-            };
-            return Attempt::Done((), Some(wakeup));
-        }
+        let value = match self.hand_over(value) {
+            Ok(wakeup) => return Attempt::Done((), Some(wakeup)),
+            Err(value) => value,
+        };
         if !self.has_room() {
             return Attempt::Wait(value);
         }
@@ -74,15 +70,31 @@ impl<T> ChannelState<T> {
         Attempt::Done((), None)
     }
 
+    /// Moves `value` to the receiver that waits first, who is to be woken. It comes back if nobody waits.
+    #[inline]
+    fn hand_over(&mut self, value: T) -> Result<Wakeup, T> {
+        let Some(receiver) = self.receivers.take() else { return Err(value) };
+        // SAFETY: G1; Q2, nothing comes between but the release of the lock.
+        Ok(unsafe {
+            receiver.slot().cast::<T>().write(value);
+            receiver.tell(WaitEnd::Served)
+        })
+    }
+
     /// Receives a value if that needs no waiting.
     #[inline]
     pub(super) fn take(&mut self) -> Attempt<(), T> {
         let first = self.values.pop_front();
-        if !self.has_room() && first.is_some() {
-            // Values that were given back are more than there is room for.
-            return self.received(first, None);
-        }
-        let Some(sender) = self.senders.take() else { return self.received(first, None) };
+        // After values were given back there may be no room even now.
+        let sender = if first.is_none() || self.has_room() { self.senders.take() } else { None };
+        let Some(sender) = sender else {
+            let from_clock = || self.clock.as_mut()?.take(Instant::now());
+            return match first.or_else(from_clock) {
+                Some(value) => Attempt::Done(value, None),
+                None if self.is_closed => Attempt::Closed(()),
+                None => Attempt::Wait(()),
+            };
+        };
         // SAFETY: G1; Q2, nothing comes between but the release of the lock.
         let (last, wakeup) = unsafe {
             let value = sender.slot().cast::<T>().read();
@@ -95,16 +107,6 @@ impl<T> ChannelState<T> {
                 Attempt::Done(value, Some(wakeup))
             }
             None => Attempt::Done(last, Some(wakeup)),
-        }
-    }
-
-    #[inline]
-    fn received(&mut self, value: Option<T>, wakeup: Option<Wakeup>) -> Attempt<(), T> {
-        let from_clock = || self.clock.as_mut()?.take(Instant::now());
-        match value.or_else(from_clock) {
-            Some(value) => Attempt::Done(value, wakeup),
-            None if self.is_closed => Attempt::Closed(()),
-            None => Attempt::Wait(()),
         }
     }
 
@@ -180,19 +182,13 @@ impl<T> Channel<T> {
     /// received.
     pub(super) fn give_back(&self, value: T) {
         let mut state = self.state.lock();
-        let wakeup = match state.receivers.take() {
-            // SAFETY: G1; Q2, nothing comes between but the release of the lock.
-            Some(receiver) => Some(unsafe {
-                receiver.slot().cast::<T>().write(value);
-                receiver.tell(WaitEnd::Served)
-            }),
-            None => {
-                state.values.push_front(value);
-                None
+        match state.hand_over(value) {
+            Ok(wakeup) => {
+                drop(state);
+                wakeup.wake();
             }
-        };
-        drop(state);
-        wake(wakeup);
+            Err(value) => state.values.push_front(value),
+        }
     }
 
     /// Closes the channel. False: it was closed.

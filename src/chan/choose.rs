@@ -10,7 +10,7 @@
 
 use std::panic::Location;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::channel::wake;
 use super::operation::{AnyChannel, Operation};
@@ -61,6 +61,13 @@ pub enum Patience {
     Zero,
     /// Until this time.
     Until(Instant),
+}
+
+impl Patience {
+    /// From now on for so long.
+    pub fn within(limit: Duration) -> Patience {
+        Instant::now().checked_add(limit).map_or(Patience::Endless, Patience::Until)
+    }
 }
 
 /// Does one of the arms, and tells which. `None`: none of them could be done in time.
@@ -143,7 +150,7 @@ fn wait(
     let until = from(first, arms.len()).filter_map(link).chain(deadline).min();
     drop(lock);
     match turn {
-        None => _ = caller.wait_for_claim(&claim, ParkReason::SELECT, until),
+        None => caller.wait_for_claim(&claim, ParkReason::SELECT, until),
         Some(turn) => caller.wait_for_claim_or_poll(&claim, turn, ParkReason::SELECT_FUTURE, until),
     }
     let mut chosen = None;

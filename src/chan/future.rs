@@ -33,9 +33,8 @@ impl FutureNode {
     /// was called.
     fn poll(&mut self, operation: &impl Operation, context: &Context<'_>) -> Poll<()> {
         // A waker is anybody's code: it is cloned and dropped while no lock is held.
-        let waker = context.waker().clone();
         if self.node.is_some() {
-            if self.is_told(operation, waker) {
+            if self.is_told(operation, context.waker().clone()) {
                 return Poll::Ready(());
             }
             if self.alarm.as_ref().is_none_or(|(time, _)| *time > Instant::now()) {
@@ -45,14 +44,13 @@ impl FutureNode {
             if self.leave(operation) {
                 return Poll::Ready(());
             }
-            return self.begin(operation, context.waker().clone());
         }
-        fork::check();
-        self.begin(operation, waker)
+        self.begin(operation, context)
     }
 
-    fn begin(&mut self, operation: &impl Operation, waker: Waker) -> Poll<()> {
-        let alarm = waker.clone();
+    fn begin(&mut self, operation: &impl Operation, context: &Context<'_>) -> Poll<()> {
+        fork::check();
+        let waker = context.waker().clone();
         let node = self.node.insert(WaitNode::of_waker(waker, operation.slot()));
         operation.channel().lock();
         // SAFETY: locked until it is unlocked; Q1, the future is pinned, and gives the node up before it goes.
@@ -68,6 +66,7 @@ impl FutureNode {
             return Poll::Ready(());
         }
         self.alarm = time.map(|time| {
+            let alarm = context.waker().clone();
             let wakes = go(move || {
                 sleep_until(time);
                 alarm.wake();

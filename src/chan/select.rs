@@ -3,7 +3,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::choose::{Arm, Choice, Patience, Polled, choose};
 use super::error::{RecvError, SendError};
@@ -301,8 +301,7 @@ impl<'a, R> Select<'a, R> {
     /// ```
     #[track_caller]
     pub fn select_timeout(&mut self, limit: Duration) -> Option<R> {
-        let deadline = Instant::now().checked_add(limit);
-        self.choose(deadline.map_or(Patience::Endless, Patience::Until))
+        self.choose(Patience::within(limit))
     }
 
     #[track_caller]

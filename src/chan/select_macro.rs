@@ -8,7 +8,6 @@
 pub mod parts {
     use std::pin::Pin;
     use std::task::{Context, Poll};
-    use std::time::{Duration, Instant};
 
     use crate::chan::choose::{self, Choice, Polled};
     use crate::chan::error::{RecvError, SendError};
@@ -91,11 +90,6 @@ pub mod parts {
         fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
             self.future.as_mut().poll(context).map(|output| self.output = Some(output))
         }
-    }
-
-    /// For `default(duration)`.
-    pub fn patience(duration: Duration) -> Patience {
-        Instant::now().checked_add(duration).map_or(Patience::Endless, Patience::Until)
     }
 
     /// Does one of the arms. `None`: none could be done in time.
@@ -212,7 +206,7 @@ macro_rules! __select_arms {
         $crate::__select_default!($index $arms ($crate::chan::parts::Patience::Zero) $($rest)*)
     };
     ($index:tt $arms:tt [] default($duration:expr $(,)?) => $($rest:tt)*) => {
-        $crate::__select_default!($index $arms ($crate::chan::parts::patience($duration)) $($rest)*)
+        $crate::__select_default!($index $arms ($crate::chan::parts::Patience::within($duration)) $($rest)*)
     };
     ($index:tt $arms:tt [] default $($rest:tt)*) => {
         ::std::compile_error!(

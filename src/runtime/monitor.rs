@@ -52,7 +52,7 @@ pub(super) fn threads() -> usize {
     usize::from(MONITOR.get().is_some())
 }
 
-/// The calling worker is awake, and will have turns; or there is another reason to look.
+/// The calling worker is awake, and will have turns.
 #[inline]
 pub(super) fn wake() {
     if let Some(monitor) = MONITOR.get() {

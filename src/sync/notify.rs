@@ -115,13 +115,7 @@ impl Notify {
         if take(&mut self.waiters.lock()) {
             return true;
         }
-        match self.waiters.wait(Wanted::until(deadline), take, |_| false) {
-            Ok(()) => true,
-            Err(gave_up) => {
-                gave_up.interrupt();
-                false
-            }
-        }
+        self.waiters.wait_or_unwind(Wanted::until(deadline), take, |_| false)
     }
 }
 

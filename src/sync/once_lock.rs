@@ -322,9 +322,7 @@ impl<T> OnceLock<T> {
     /// Waits for a change, if that is the state.
     fn wait_while(&self, is_so: impl FnOnce(OnceProgress) -> bool) {
         let admit = |crowd: &mut Crowd<OnceProgress>| !is_so(crowd.state);
-        if let Err(gave_up) = self.waiters.wait(Wanted::default(), admit, |_| false) {
-            gave_up.interrupt();
-        }
+        self.waiters.wait_or_unwind(Wanted::default(), admit, |_| false);
     }
 }
 

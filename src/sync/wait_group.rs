@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
-use super::waiters::{Waiters, Wanted};
+use super::waiters::{Crowd, Waiters, Wanted};
 use crate::task::{Waiting, spend_budget};
 
 /// Go's `sync.WaitGroup`: a count of what is still to be done, and a wait until it is zero.
@@ -136,14 +136,8 @@ impl WaitGroup {
         if self.count() == 0 {
             return true;
         }
-        let wanted = Wanted::until(deadline);
-        match self.waiters.wait(wanted, |crowd| crowd.state == 0, |crowd| crowd.state == 0) {
-            Ok(()) => true,
-            Err(gave_up) => {
-                gave_up.interrupt();
-                false
-            }
-        }
+        let is_over = |crowd: &mut Crowd<usize>| crowd.state == 0;
+        self.waiters.wait_or_unwind(Wanted::until(deadline), is_over, is_over)
     }
 
     /// The count.

@@ -105,6 +105,18 @@ impl<S> Waiters<S> {
         self.wait_after(wanted, admit, || (), forget)
     }
 
+    /// As [`wait`](Waiters::wait), where nothing is to be done before an interruption unwinds. False: the deadline has
+    /// come.
+    pub(super) fn wait_or_unwind(
+        &self,
+        wanted: Wanted<'_>,
+        admit: impl FnOnce(&mut Crowd<S>) -> bool,
+        forget: impl FnOnce(&mut Crowd<S>) -> bool,
+    ) -> bool {
+        let waited = self.wait(wanted, admit, forget);
+        waited.map_err(GaveUp::interrupt).is_ok()
+    }
+
     /// As [`wait`](Waiters::wait). When the caller is linked and the lock is free again, `linked` runs.
     pub(super) fn wait_after(
         &self,

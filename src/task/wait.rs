@@ -122,21 +122,18 @@ impl Caller {
         }
     }
 
-    /// Waits until one of the nodes of `claim`, which are linked, was taken. False: `deadline` has come, or an
-    /// interruption is due.
+    /// Waits until one of the nodes of `claim`, which are linked, was taken, `deadline` has come, or an interruption is
+    /// due.
     pub(crate) fn wait_for_claim(
         &self,
         claim: &Claim,
         reason: ParkReason,
         deadline: Option<Instant>,
-    ) -> bool {
+    ) {
         loop {
             let seen = self.wakes();
-            if claim.is_taken() {
-                return true;
-            }
-            if !self.pause(seen, reason, deadline) {
-                return false;
+            if claim.is_taken() || !self.pause(seen, reason, deadline) {
+                return;
             }
         }
     }
