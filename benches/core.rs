@@ -12,6 +12,9 @@
 //! Everything but the bare switch runs inside a coroutine, on a runtime with as many workers as the
 //! row says. The time is taken in there too, so that waking a worker up is not part of it.
 
+#[path = "common/channels.rs"]
+mod channels;
+
 use std::cell::{Cell, UnsafeCell};
 use std::future;
 use std::hint::black_box;
@@ -21,10 +24,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use coro::{JoinHandle, Runtime, chan, current, go, park, raw, tls, wait, yield_now};
+use coro::{JoinHandle, Runtime, current, go, park, raw, tls, wait, yield_now};
 use corosensei::stack::{Stack, StackPointer};
 use criterion::{Bencher, Criterion, Throughput};
 use futures_channel::oneshot;
+
+use channels::{pass, rendezvous};
 
 /// The number of coroutines in a batch, and in a round of the load.
 const BATCH: u64 = 100_000;
@@ -388,44 +393,7 @@ fn waiting(c: &mut Criterion) {
     group.finish();
 }
 
-/// How long so many round trips take, of two coroutines with a rendezvous in each direction.
-fn rendezvous(times: u64) -> Duration {
-    let (to, from) = (chan::bounded::<u64>(0), chan::bounded::<u64>(0));
-    let echo = go(move || {
-        for value in to.1 {
-            from.0.send(value).expect("the other side waits");
-        }
-    });
-    let time = timed(times, || {
-        to.0.send(black_box(7)).expect("the echo waits");
-        _ = black_box(from.1.recv());
-    });
-    drop(to.0);
-    echo.join().expect("it does not panic");
-    time
-}
-
-/// How long it takes to pass so many values, from `ends` senders to as many receivers.
-fn pass(times: u64, capacity: usize, ends: u64) -> Duration {
-    let (sender, receiver) = chan::bounded::<u64>(capacity);
-    let begin = Instant::now();
-    let receivers: Vec<_> = (0..ends)
-        .map(|_| {
-            let receiver = receiver.clone();
-            go(move || receiver.iter().for_each(|value| _ = black_box(value)))
-        })
-        .collect();
-    for number in 0..ends {
-        let sender = sender.clone();
-        let count = times / ends + u64::from(number < times % ends);
-        go(move || (0..count).for_each(|i| sender.send(i).expect("there are receivers")));
-    }
-    drop((sender, receiver));
-    receivers.into_iter().for_each(|receiver| receiver.join().expect("it does not panic"));
-    begin.elapsed()
-}
-
-fn channels(c: &mut Criterion) {
+fn handing_over(c: &mut Criterion) {
     let mut group = c.benchmark_group("channels");
     for workers in [1, 2] {
         let runtime = runtime(workers);
@@ -561,7 +529,7 @@ fn main() {
     spawn(&mut criterion);
     yielding(&mut criterion);
     waiting(&mut criterion);
-    channels(&mut criterion);
+    handing_over(&mut criterion);
     locks(&mut criterion);
     crowds(&mut criterion);
     load(&mut criterion);

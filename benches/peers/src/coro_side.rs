@@ -1,49 +1,23 @@
 //! coro.
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use coro::chan::{self, Sender};
 use coro::{Runtime, go, select};
 
-use crate::timed;
+use crate::{channels, timed};
 
 fn inside(runtime: &Runtime, f: impl FnOnce() -> Duration + Send + 'static) -> Duration {
     runtime.go(f).join().expect("it does not panic")
 }
 
 pub(crate) fn rendezvous(runtime: &Runtime, times: u64) -> Duration {
-    inside(runtime, move || {
-        let (to, from) = (chan::bounded::<u64>(0), chan::bounded::<u64>(0));
-        let echo = go(move || to.1.into_iter().for_each(|value| from.0.send(value).expect("open")));
-        let time = timed(times, || {
-            to.0.send(black_box(7)).expect("open");
-            _ = black_box(from.1.recv());
-        });
-        drop(to.0);
-        echo.join().expect("it does not panic");
-        time
-    })
+    inside(runtime, move || channels::rendezvous(times))
 }
 
 pub(crate) fn pass(runtime: &Runtime, times: u64, ends: u64) -> Duration {
-    inside(runtime, move || {
-        let (sender, receiver) = chan::bounded::<u64>(1024);
-        let begin = Instant::now();
-        let receivers: Vec<_> = (0..ends)
-            .map(|_| {
-                let receiver = receiver.clone();
-                go(move || receiver.iter().for_each(|value| _ = black_box(value)))
-            })
-            .collect();
-        for _ in 0..ends {
-            let sender = sender.clone();
-            go(move || (0..times / ends).for_each(|i| sender.send(i).expect("open")));
-        }
-        drop((sender, receiver));
-        receivers.into_iter().for_each(|receiver| receiver.join().expect("it does not panic"));
-        begin.elapsed()
-    })
+    inside(runtime, move || channels::pass(times, 1024, ends))
 }
 
 pub(crate) fn select(runtime: &Runtime, times: u64) -> Duration {
@@ -52,10 +26,10 @@ pub(crate) fn select(runtime: &Runtime, times: u64) -> Duration {
         timed(times, || {
             c.0.send(black_box(1)).expect("open");
             select! {
-                recv(a.1) -> value => drop(black_box(value)),
-                recv(b.1) -> value => drop(black_box(value)),
-                recv(c.1) -> value => drop(black_box(value)),
-                recv(d.1) -> value => drop(black_box(value)),
+                recv(a.1) -> value => { _ = black_box(value) }
+                recv(b.1) -> value => { _ = black_box(value) }
+                recv(c.1) -> value => { _ = black_box(value) }
+                recv(d.1) -> value => { _ = black_box(value) }
             }
         })
     })

@@ -9,6 +9,8 @@
 //! down for a while slows all of them down. A figure is the median of its rounds, in nanoseconds an operation; the last
 //! column is coro's, divided by the best of the others'.
 
+#[path = "../../common/channels.rs"]
+mod channels;
 mod coro_side;
 mod may_side;
 mod thread_side;

@@ -31,10 +31,10 @@ pub(crate) fn select(times: u64) -> Duration {
     timed(times, || {
         c.0.send(black_box(1)).expect("open");
         select! {
-            recv(a.1) -> value => drop(black_box(value)),
-            recv(b.1) -> value => drop(black_box(value)),
-            recv(c.1) -> value => drop(black_box(value)),
-            recv(d.1) -> value => drop(black_box(value)),
+            recv(a.1) -> value => { _ = black_box(value) }
+            recv(b.1) -> value => { _ = black_box(value) }
+            recv(c.1) -> value => { _ = black_box(value) }
+            recv(d.1) -> value => { _ = black_box(value) }
         }
     })
 }

@@ -141,10 +141,10 @@ pub(crate) fn select(runtime: &Runtime, times: u64) -> Duration {
         for _ in 0..times {
             c.0.send(black_box(1)).await.expect("open");
             tokio::select! {
-                value = a.1.recv() => drop(black_box(value)),
-                value = b.1.recv() => drop(black_box(value)),
-                value = c.1.recv() => drop(black_box(value)),
-                value = d.1.recv() => drop(black_box(value)),
+                value = a.1.recv() => { _ = black_box(value) }
+                value = b.1.recv() => { _ = black_box(value) }
+                value = c.1.recv() => { _ = black_box(value) }
+                value = d.1.recv() => { _ = black_box(value) }
             }
         }
         begin.elapsed()
