@@ -61,6 +61,7 @@ coro_trampoline:
     mov     [rdi + {RETURN_SLOT}], rax
 
     mov     rdi, rsi
+2:
     call    rdx
 
     .globl  coro_goexit
@@ -78,13 +79,12 @@ coro_goexit:
     .globl  coro_cleanup
     .hidden coro_cleanup
 coro_cleanup:
-    // We arrive by RET, so RSP is where it was before the CALL above: aligned to 16, with the slot
-    // just below. Pushing goexit puts it into the slot, so that from here on the slot is true
-    // again: after cleanup comes goexit. The JMP then makes a call of it whose return address we
-    // have chosen.
+    // We arrive by RET, so RSP is where it was before the CALL above: aligned to 16, with the slot just below.
+    // The same CALL now runs cleanup. It pushes goexit into the slot, so that from here on the slot is true
+    // again: after cleanup comes goexit. A PUSH of goexit and a JMP would do the same. But then the CPU, which
+    // predicts a RET by the CALLs that it has seen, would mispredict the RET of cleanup, and the one above.
     mov     rdi, [rbp - 8]
-    lea     rax, [rip + coro_goexit]
-    push    rax
-    jmp     {CLEANUP}
+    lea     rdx, [rip + {CLEANUP}]
+    jmp     2b
     .cfi_endproc
     .size   coro_trampoline, . - coro_trampoline

@@ -12,39 +12,27 @@
 //! Everything but the bare switch runs inside a coroutine, on a runtime with as many workers as the
 //! row says. The time is taken in there too, so that waking a worker up is not part of it.
 
-#[path = "common/channels.rs"]
-mod channels;
+mod common;
 
 use std::cell::{Cell, UnsafeCell};
 use std::future;
 use std::hint::black_box;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use coro::{JoinHandle, Runtime, current, go, park, raw, tls, wait, yield_now};
+use coro::{Runtime, go, raw, tls, wait};
 use corosensei::stack::{Stack, StackPointer};
 use criterion::{Bencher, Criterion, Throughput};
-use futures_channel::oneshot;
 
-use channels::{pass, rendezvous};
+use common::channels::{pass, rendezvous};
+use common::coroutines::{batches, hand_over, ping_pong, scopes, skynet, sleeper, yields};
+use common::locks::*;
+use common::storage::*;
+use common::timed;
 
 /// The number of coroutines in a batch, and in a round of the load.
 const BATCH: u64 = 100_000;
-
-/// A key that is a type of its own.
-#[derive(PartialEq, Eq, Hash)]
-struct Slot;
-
-thread_local! {
-    static THREAD_LOCAL: Cell<u64> = const { Cell::new(0) };
-}
-
-coro::local! {
-    static CORO_LOCAL: Cell<u64> = const { Cell::new(0) };
-}
 
 fn runtime(workers: usize) -> Runtime {
     Runtime::builder().workers(workers).build().expect("a runtime can be started")
@@ -55,59 +43,6 @@ fn inside(bencher: &mut Bencher, runtime: &Runtime, body: fn(u64) -> Duration) {
     bencher.iter_custom(|times| {
         runtime.go(move || body(times)).join().expect("a benchmark does not panic")
     });
-}
-
-/// How long it takes to call `f` so many times.
-#[inline(always)]
-fn timed(times: u64, mut f: impl FnMut()) -> Duration {
-    let start = Instant::now();
-    for _ in 0..times {
-        f();
-    }
-    start.elapsed()
-}
-
-// What is read is read in a function that is not inlined: in a loop the compiler would look the
-// place up once, before the loop. The empty one shows what the call itself costs.
-
-#[inline(never)]
-fn call_nothing() -> u64 {
-    black_box(0)
-}
-
-#[inline(never)]
-fn read_thread_local() -> u64 {
-    black_box(THREAD_LOCAL.get())
-}
-
-#[inline(never)]
-fn read_id() -> u64 {
-    black_box(tls::id().get())
-}
-
-#[inline(never)]
-fn read_coro_local() -> u64 {
-    black_box(CORO_LOCAL.with(Cell::get))
-}
-
-#[inline(never)]
-fn get_by_type() -> u64 {
-    black_box(tls::get::<u64>(Slot).map_or(0, |value| *value))
-}
-
-#[inline(never)]
-fn get_by_str() -> u64 {
-    black_box(tls::get::<u64>("slot").map_or(0, |value| *value))
-}
-
-#[inline(never)]
-fn set_by_type(value: u64) {
-    tls::set(Slot, value);
-}
-
-#[inline(never)]
-fn set_by_str(value: u64) {
-    tls::set("slot", value);
 }
 
 fn storage(c: &mut Criterion) {
@@ -224,12 +159,6 @@ fn switch(c: &mut Criterion) {
     group.finish();
 }
 
-/// Starts a batch of coroutines, and waits for all of them.
-fn batch(handles: &mut Vec<JoinHandle<u64>>, body: fn() -> u64) {
-    handles.extend((0..BATCH).map(|_| go(body)));
-    handles.drain(..).for_each(|handle| _ = black_box(handle.join()));
-}
-
 fn spawn(c: &mut Criterion) {
     let one = runtime(1);
     let mut group = c.benchmark_group("spawn");
@@ -252,35 +181,9 @@ fn spawn(c: &mut Criterion) {
     });
     group.sample_size(20).throughput(Throughput::Elements(BATCH));
     group.bench_function("go in batches of 100,000, 1 worker", |b| {
-        inside(b, &one, |times| {
-            let mut handles = Vec::with_capacity(BATCH as usize);
-            timed(times, || batch(&mut handles, || 0))
-        });
+        inside(b, &one, |times| batches(times, BATCH, || 0));
     });
     group.finish();
-}
-
-/// How long so many switches take, when `tasks` coroutines on one worker yield in turn. The time begins when all have
-/// started, and ends when the first has had its turns.
-fn yields(tasks: u64, times: u64) -> Duration {
-    let started = Arc::new(AtomicU64::new(0));
-    let rounds = times.div_ceil(tasks);
-    let all: Vec<_> = (0..tasks)
-        .map(|_| {
-            let started = Arc::clone(&started);
-            go(move || {
-                started.fetch_add(1, Relaxed);
-                while started.load(Relaxed) < tasks {
-                    yield_now();
-                }
-                timed(rounds, yield_now)
-            })
-        })
-        .collect();
-    let times_of_all = all.into_iter().map(|one| one.join().expect("it does not panic"));
-    let time = times_of_all.min().expect("there are some");
-    // Every round was one switch for each task, and that may be a few more than were asked for.
-    time.mul_f64(times as f64 / (rounds * tasks) as f64)
 }
 
 fn yielding(c: &mut Criterion) {
@@ -304,78 +207,16 @@ fn yielding(c: &mut Criterion) {
     group.finish();
 }
 
-/// One coroutine of the load, as in `examples/gls.rs`: forty operations on its own slot.
-fn forty_operations() -> u64 {
-    let mut wrong = 0;
-    for i in 4..44u32 {
-        if i % 4 == 0 {
-            tls::set(Slot, i);
-        } else {
-            let read = tls::get::<u32>(Slot).map_or(0, |value| *value);
-            wrong += u64::from(read >= i || read < i - 3);
-        }
-    }
-    wrong
-}
-
 fn load(c: &mut Criterion) {
     let mut group = c.benchmark_group("load");
     group.sample_size(20).throughput(Throughput::Elements(BATCH));
     for workers in [1, 2] {
         let runtime = runtime(workers);
         group.bench_function(format!("a round of 100,000, {workers} workers"), |b| {
-            inside(b, &runtime, |times| {
-                let mut handles = Vec::with_capacity(BATCH as usize);
-                timed(times, || batch(&mut handles, forty_operations))
-            });
+            inside(b, &runtime, |times| batches(times, BATCH, forty_operations));
         });
     }
     group.finish();
-}
-
-/// How long so many round trips take, of two coroutines that unpark each other.
-fn ping_pong(times: u64) -> Duration {
-    let ping = current().expect("in a coroutine");
-    let pong = go(move || {
-        for _ in 0..times {
-            park();
-            ping.unpark();
-        }
-    });
-    let handle = pong.handle();
-    let time = timed(times, || {
-        handle.unpark();
-        park();
-    });
-    pong.join().expect("it does not panic");
-    time
-}
-
-/// How long so many hand-overs take: one coroutine unparks the other, and waits for what that sends.
-fn hand_over(times: u64) -> Duration {
-    /// Channels that are made at once; to make them is not measured.
-    const CHANNELS: u64 = 1000;
-
-    let mut time = Duration::ZERO;
-    for begun in (0..times).step_by(CHANNELS as usize) {
-        let count = CHANNELS.min(times - begun);
-        let (senders, receivers): (Vec<_>, Vec<_>) =
-            (0..count).map(|_| oneshot::channel::<u64>()).unzip();
-        let giver = go(move || {
-            for sender in senders {
-                park();
-                sender.send(7).expect("the receiver waits");
-            }
-        });
-        let handle = giver.handle();
-        let mut receivers = receivers.into_iter();
-        time += timed(count, || {
-            handle.unpark();
-            _ = black_box(receivers.next().map(wait));
-        });
-        giver.join().expect("it does not panic");
-    }
-    time
 }
 
 fn waiting(c: &mut Criterion) {
@@ -410,50 +251,6 @@ fn handing_over(c: &mut Criterion) {
     group.finish();
 }
 
-/// A function that adds one to the number in a static, under a lock.
-macro_rules! locked {
-    ($name:ident, $lock:ty, $guard:ident => $locked:expr) => {
-        #[inline(never)]
-        fn $name() {
-            static LOCK: $lock = <$lock>::new(0);
-            let $guard = LOCK.lock();
-            let mut locked = $locked;
-            *locked += 1;
-        }
-    };
-}
-
-locked!(lock_parking_lot, parking_lot::Mutex<u64>, guard => guard);
-locked!(lock_std, std::sync::Mutex<u64>, guard => guard.unwrap());
-locked!(lock_coro, coro::sync::Mutex<u64>, guard => guard);
-
-#[inline(never)]
-fn write_coro() {
-    static LOCK: coro::sync::RwLock<u64> = coro::sync::RwLock::new(0);
-    *LOCK.write() += 1;
-}
-
-#[inline(never)]
-fn acquire_coro() {
-    static SEMAPHORE: coro::sync::Semaphore = coro::sync::Semaphore::new(1);
-    drop(SEMAPHORE.acquire());
-}
-
-/// How long it takes `users` coroutines to lock a mutex so many times, taken together.
-fn contended(times: u64, users: u64) -> Duration {
-    let mutex = Arc::new(coro::sync::Mutex::new(0u64));
-    let begin = Instant::now();
-    let tasks: Vec<_> = (0..users)
-        .map(|number| {
-            let mutex = Arc::clone(&mutex);
-            let count = times / users + u64::from(number < times % users);
-            go(move || (0..count).for_each(|_| *mutex.lock() += 1))
-        })
-        .collect();
-    tasks.into_iter().for_each(|task| task.join().expect("it does not panic"));
-    begin.elapsed()
-}
-
 fn locks(c: &mut Criterion) {
     let (one, two) = (runtime(1), runtime(2));
     let mut group = c.benchmark_group("locks");
@@ -478,16 +275,6 @@ fn locks(c: &mut Criterion) {
     group.finish();
 }
 
-/// The sum of the numbers from `first` on, `count` of them, by a tree of coroutines: ten children each.
-fn skynet(first: u64, count: u64) -> u64 {
-    if count == 1 {
-        return first;
-    }
-    let part = count / 10;
-    let children: Vec<_> = (0..10).map(|i| go(move || skynet(first + i * part, part))).collect();
-    children.into_iter().map(|child| child.join().expect("no leaf panics")).sum()
-}
-
 fn crowds(c: &mut Criterion) {
     /// Children of a scope.
     const CHILDREN: u64 = 10_000;
@@ -498,19 +285,11 @@ fn crowds(c: &mut Criterion) {
     let mut group = c.benchmark_group("crowds");
     group.sample_size(10).throughput(Throughput::Elements(CHILDREN));
     group.bench_function("scope of 10,000 children, 1 worker", |b| {
-        inside(b, &one, |times| {
-            timed(times, || coro::scope(|s| (0..CHILDREN).for_each(|_| drop(s.go(|| ())))))
-        });
+        inside(b, &one, |times| scopes(times, CHILDREN));
     });
     group.throughput(Throughput::Elements(BATCH));
     group.bench_function("100,000 sleepers of 1 ms, 2 workers", |b| {
-        inside(b, &two, |times| {
-            let mut handles = Vec::with_capacity(BATCH as usize);
-            timed(times, || {
-                handles.extend((0..BATCH).map(|_| go(|| coro::sleep(Duration::from_millis(1)))));
-                handles.drain(..).for_each(|handle: JoinHandle<()>| _ = handle.join());
-            })
-        });
+        inside(b, &two, |times| batches(times, BATCH, sleeper));
     });
     group.throughput(Throughput::Elements(LEAVES));
     group.bench_function("skynet of 1,000,000, 2 workers", |b| {

@@ -15,12 +15,16 @@ use std::env;
 use std::ffi::CStr;
 use std::fs;
 use std::hint::black_box;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 use std::time::Duration;
 
+use coro::net::UnixStream;
 use coro::raw::{self, Yielder};
-use coro::{Runtime, local, tls};
+use coro::sync::Mutex;
+use coro::{Runtime, chan, local, tls};
 
 const FEW: u64 = 1_000;
 const MANY: u64 = 11_000;
@@ -39,7 +43,7 @@ const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/micro.txt");
 type Operation = fn(u64);
 
 /// The operations, in the order in which they are shown.
-const OPERATIONS: [(&str, Operation); 12] = [
+const OPERATIONS: [(&str, Operation); 19] = [
     ("tls::id", id),
     ("tls::get, the key a type", get_by_type),
     ("tls::get, the key a &str", get_by_word),
@@ -52,6 +56,13 @@ const OPERATIONS: [(&str, Operation); 12] = [
     ("go and join, with a set and an at_exit", spawn_and_clean_up),
     ("wait on a future that is ready", wait),
     ("timeout that does not elapse", time_out),
+    ("channel: send and recv, room for it", queue),
+    ("channel: a rendezvous and back", hand_over),
+    ("select! over four, one ready", choose),
+    ("Mutex: lock and unlock", lock),
+    ("Mutex: handed to one that waits", hand_lock_over),
+    ("UnixStream: write and read, 64 bytes", send_bytes),
+    ("UnixStream: an echo, among 64", echo),
 ];
 
 /// Runs `f` in a raw coroutine: on this thread, and without a runtime's threads.
@@ -156,6 +167,108 @@ fn wait(times: u64) {
 fn time_out(times: u64) {
     const LONG: Duration = Duration::from_secs(3600);
     in_task(move || (0..times).for_each(|_| _ = coro::timeout(LONG, || black_box(1))));
+}
+
+fn queue(times: u64) {
+    in_task(move || {
+        let (sender, receiver) = chan::bounded(16);
+        for value in 0..times {
+            sender.send(value).unwrap();
+            black_box(receiver.recv().unwrap());
+        }
+    });
+}
+
+fn hand_over(times: u64) {
+    in_task(move || {
+        let (there, here) = (chan::bounded(0), chan::bounded(0));
+        let (questions, answers) = (there.1, here.0);
+        let other =
+            coro::go(move || questions.iter().for_each(|value| answers.send(value).unwrap()));
+        for value in 0..times {
+            there.0.send(value).unwrap();
+            black_box(here.1.recv().unwrap());
+        }
+        drop(there.0);
+        other.join().unwrap();
+    });
+}
+
+fn choose(times: u64) {
+    in_task(move || {
+        let channels: [_; 4] = std::array::from_fn(|_| chan::bounded::<u64>(1));
+        let [a, b, c, d] = &channels;
+        for value in 0..times {
+            c.0.send(value).unwrap();
+            let value = coro::select! {
+                recv(a.1) -> value => value,
+                recv(b.1) -> value => value,
+                recv(c.1) -> value => value,
+                recv(d.1) -> value => value,
+            };
+            black_box(value.unwrap());
+        }
+    });
+}
+
+fn lock(times: u64) {
+    in_task(move || {
+        let count = Mutex::new(0);
+        (0..times).for_each(|_| *count.lock() += black_box(1));
+    });
+}
+
+/// Two coroutines hold the lock by turns, and each waits for it while the other has it.
+fn hand_lock_over(times: u64) {
+    in_task(move || {
+        let count = Arc::new(Mutex::new(0));
+        let turns = move || {
+            for _ in 0..times {
+                let mut count = count.lock();
+                *count += 1;
+                coro::yield_now();
+            }
+        };
+        let other = coro::go(turns.clone());
+        turns();
+        other.join().unwrap();
+    });
+}
+
+/// The kernel's part is not counted.
+fn send_bytes(times: u64) {
+    in_task(move || {
+        let (mut here, mut there) = UnixStream::pair().unwrap();
+        let mut buffer = [0; 64];
+        for _ in 0..times {
+            here.write_all(&buffer).unwrap();
+            there.read_exact(&mut buffer).unwrap();
+        }
+    });
+}
+
+/// Of a round over 64 of them: who echoes waits for the descriptor each time. The kernel's part is not counted.
+fn echo(times: u64) {
+    in_task(move || {
+        let mut streams: Vec<UnixStream> = (0..64).map(|_| echoing()).collect();
+        let mut buffer = [0; 64];
+        for _ in 0..times / 64 {
+            streams.iter_mut().for_each(|stream| stream.write_all(&buffer).unwrap());
+            streams.iter_mut().for_each(|stream| stream.read_exact(&mut buffer).unwrap());
+        }
+    });
+}
+
+/// A stream to a coroutine that sends back what it reads.
+fn echoing() -> UnixStream {
+    let (here, mut there) = UnixStream::pair().unwrap();
+    coro::go(move || {
+        let mut buffer = [0; 64];
+        while there.read_exact(&mut buffer).is_ok() {
+            there.write_all(&buffer).unwrap();
+        }
+    });
+    here
 }
 
 /// How many instructions each thread takes for so many operations, in the order in which they were started.

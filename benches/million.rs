@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use coro::{Runtime, inspect, park, yield_now};
 
@@ -104,8 +104,10 @@ fn measure(coroutines: usize) {
     handles.iter().for_each(|handle| handle.handle().unpark());
     handles.into_iter().for_each(|handle| handle.join().expect("it does not panic"));
     let ended_took = start.elapsed();
-    let after = Memory::now();
-    after.print("all ended");
+    Memory::now().print("all ended");
+    // What goes back by and by has gone.
+    thread::sleep(Duration::from_secs(1));
+    Memory::now().print("a second on");
 
     let kib = (parked.resident + parked.tables).saturating_sub(before.resident + before.tables);
     println!(

@@ -12,17 +12,18 @@ FLOORS = """
     base
     fork thread
     unwind
-    stack locals
+    stack locals frames
     record
     goexit suspension check
     coroutine tls
     driver
     task
+    source dump inspect_socket
     runtime
     scope time wait blocking
-    join_set exit sync
-    chan
-    inspect
+    join_set exit sync io
+    chan net signal
+    inspect trace test
 """
 
 SRC = Path(__file__).resolve().parents[1] / "src"

@@ -17,7 +17,7 @@ legs=(
     opt-0 opt-s opt-z opt-3 release no-lto
     oldest stable beta nightly
     abort frame-pointers crt-static
-    asan signals loom mutants fuzz api deny
+    asan signals loom mutants fuzz api deny side-by-side top
 )
 
 # A level of optimisation with debug assertions. The profile `test` inherits it, and so do all dependencies.
@@ -77,6 +77,21 @@ api() {
 deny() {
     cargo deny --version || skip 'there is no cargo-deny'
     cargo deny check
+}
+
+# Every row of the comparison with peers runs, those included that ci/peers.sh has installed.
+side-by-side() {
+    own_directory
+    cargo clippy -p side-by-side --all-targets -- -D warnings
+    cargo test -p side-by-side
+    cargo run --release -p side-by-side -- --quick
+}
+
+# The live view, which its users build optimised.
+top() {
+    own_directory
+    cargo clippy -p coro-top --all-targets -- -D warnings
+    cargo test --release -p coro-top
 }
 
 # A directory for the leg alone, or a change of flags would build everything again.

@@ -87,6 +87,7 @@ build() {
             options+=(--features check)
             debug=line-tables-only
             ;;
+        trace) options+=(--features tracing) ;;
         loom)
             flags+=$'\x1f--cfg\x1fcoro_loom'
             options=(--lib --release --target-dir "$CARGO_TARGET_DIR/loom")

@@ -1,16 +1,19 @@
 # Sourced by .ci/run: the checks, one function each.
 
 check_format() {
-    cargo fmt --check
+    cargo fmt --all --check
 }
 
 check_lints() {
     cargo clippy --all-targets -- -D warnings
-    cargo clippy --all-targets --features check -- -D warnings
+    cargo clippy --all-targets --no-default-features -- -D warnings
+    cargo clippy --all-targets --features check,hyper,tokio,tracing -- -D warnings
 }
 
 check_docs() {
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --no-default-features
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --features check,hyper,tokio,tracing
 }
 
 # The public interface is the one in docs/public-api.txt, so that no change of it goes unseen. Building the tool takes
@@ -39,7 +42,7 @@ check_oldest() {
         without "whether Rust $oldest builds the library: there is no such compiler, and rustup cannot install it"
         return
     fi
-    RUSTUP_TOOLCHAIN=$oldest CARGO_TARGET_DIR=$(own_target oldest) cargo check --lib --features check
+    RUSTUP_TOOLCHAIN=$oldest CARGO_TARGET_DIR=$(own_target oldest) cargo check --lib --features check,hyper,tokio,tracing
 }
 
 # Imports go down the floors of src/, and never in a circle.
@@ -88,14 +91,18 @@ test_mutants() {
 # own, since a feature builds everything anew.
 test_nesting() {
     CORO_CHECK=nesting CARGO_TARGET_DIR=$(own_target check) cargo test --features check --lib --test 'check_*' \
-        --test chan --test sync --test 'fault*' --test 'runtime*' --test 'switch*' --test 'task*' --test 'tls*'
+        --test chan --test dump --test hook --test sync --test 'fault*' --test 'runtime*' --test 'switch*' --test 'task*' --test 'tls*'
 }
 
-# Between debug and release the compiler inlines other code, and its unwind tables differ. The other levels
-# are legs of ci/full.sh.
-test_small() {
-    CARGO_PROFILE_DEV_OPT_LEVEL=s CARGO_TARGET_DIR=$(own_target opt-s) \
-        cargo test --test 'switch*' --test 'task*'
+# What is for other libraries: streams under their traits, spans under their subscribers.
+test_features() {
+    CARGO_TARGET_DIR=$(own_target features) cargo test --features hyper,tokio,tracing --test net --test trace
+    CARGO_TARGET_DIR=$(own_target features) cargo test --features tracing --doc trace
+}
+
+# Without the features that are on by default.
+test_bare() {
+    CARGO_TARGET_DIR=$(own_target bare) cargo test --no-default-features --lib --test dump_feature
 }
 
 # Without optimisation across crates, and with frame pointers, the frames at a switch of stacks are others. Each of
@@ -108,6 +115,16 @@ test_frames() {
 # Fewer rounds than by default, but of the full size. It fails by itself if anything is amiss.
 run_load() {
     cargo run --release --example gls -- 100000 3
+}
+
+# The live view, on a terminal that tmux keeps. A leg of ci/full.sh lints it.
+test_top() {
+    cargo test -p coro-top
+}
+
+# coro beside other people's crates, and those beside the servers and clients that they are for.
+test_world() {
+    CARGO_TARGET_DIR=$(own_target world) bash ci/world.sh
 }
 
 run_tour() {
@@ -124,9 +141,9 @@ run_soak() {
     cargo run --release --example soak -- 20
 }
 
-# Each fuzz target for half a minute, from the corpus that is kept. ci/full.sh takes longer.
+# Each fuzz target for twenty seconds, from the corpus that is kept. ci/full.sh takes longer.
 fuzz_briefly() {
-    bash ci/fuzz.sh 30
+    bash ci/fuzz.sh 20
 }
 
 # The debug tests once more, with AddressSanitizer, which is told of every switch of stacks.

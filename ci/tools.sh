@@ -21,21 +21,26 @@ own_target() {
     printf '%s/%s\n' "${CARGO_TARGET_DIR:-target}" "$1"
 }
 
-# gdb and valgrind, without which the tests that need them skip themselves, and the tool by which the
-# sanitizers name functions, without which fuzzing looks for no leaks.
+# Debian's packages of these names.
+install_packages() {
+    (($# > 0)) || return 0
+    local as_root=()
+    ((EUID == 0)) || as_root=(sudo)
+    "${as_root[@]}" apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "$@"
+}
+
+# curl, gdb, perf, strace, tmux, valgrind and wrk, without which the tests that need them leave that out, and the tool by
+# which the sanitizers name functions, without which fuzzing looks for no leaks.
 install_tools() {
     local missing=()
     local tool
-    for tool in gdb valgrind; do
+    for tool in curl gdb strace tmux valgrind wrk; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
     command -v llvm-symbolizer >/dev/null || missing+=(llvm)
-    if ((${#missing[@]} > 0)); then
-        local as_root=()
-        ((EUID == 0)) || as_root=(sudo)
-        "${as_root[@]}" apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"
-    fi
+    command -v perf >/dev/null || missing+=(linux-perf)
+    install_packages "${missing[@]}"
     cargo --version
     gdb --version | head -n 1
     valgrind --version

@@ -9,8 +9,8 @@ use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::task::{ParkReason, calling_waiter, current_task, park_undisturbed};
-use crate::{fork, record, suspension};
+use crate::fork;
+use crate::task::{ParkReason, calling_waiter, check_caller, current_task, park_undisturbed};
 use pool::BlockingCall;
 
 pub(crate) use pool::is_here;
@@ -71,7 +71,8 @@ impl<F: FnOnce() -> T + Send, T: Send> StackJob<F, T> {
 /// `BLOCKING_MAX_THREADS` says, 1 to 10,000; what is called beyond that, or where the system grants no
 /// more threads, waits its turn, first come, first served. Inside of `f`, [`tls`](crate::tls) is that of
 /// the other thread, which is none of a runtime's: [`go`](crate::go), [`Builder`](crate::Builder) and
-/// [`scope`](crate::scope()) start coroutines on the default runtime there.
+/// [`scope`](crate::scope()) start coroutines on the default runtime there. What is [attached](crate::hook) to the
+/// coroutine is not called there: the state that it stands for stays behind.
 ///
 /// What `f` borrows stays borrowed until `f` has returned. So neither cancelling the coroutine nor a
 /// [`timeout`](crate::timeout) cuts this short; both take effect at the next suspension.
@@ -107,10 +108,11 @@ impl<F: FnOnce() -> T + Send, T: Send> StackJob<F, T> {
 /// ```
 pub fn blocking<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     if current_task().is_none() {
+        check_caller();
         return f();
     }
     fork::check();
-    record::with(suspension::check_task);
+    check_caller();
     let job = StackJob::new(f);
     job.send();
     match job.outcome.into_inner().expect("the job is done") {

@@ -27,7 +27,7 @@ use crate::base::report;
 use crate::blocking;
 use crate::fork;
 use crate::runtime;
-use crate::task::{ParkReason, current_task, park_for, shield};
+use crate::task::{ParkReason, current_task, hook, park_for, shield};
 use crate::unwind::Interruption;
 
 /// How long the coroutines have to end.
@@ -82,7 +82,8 @@ pub fn exit(status: i32) -> ! {
         // SAFETY: S8, a function without arguments.
         unsafe { libc::atexit(hold) };
     }
-    let (is_task, is_call) = (current_task().is_some(), blocking::is_here());
+    let (is_task, is_call) =
+        (current_task().is_some(), blocking::is_here() || hook::is_called_here());
     if is_first && (is_task || is_call) {
         start_leaving(status);
     } else if is_first {

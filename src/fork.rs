@@ -9,12 +9,11 @@
 use std::fmt;
 use std::io;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-static FORKED: AtomicBool = AtomicBool::new(false);
+use crate::base::process::{self, FORKED};
 
 extern "C" fn in_child() {
-    FORKED.store(true, Ordering::Relaxed);
+    process::note(FORKED);
 }
 
 /// Notices forks from now on.
@@ -29,7 +28,7 @@ pub(crate) fn watch() -> io::Result<()> {
 /// Whether this process was forked after the first runtime was started.
 #[inline]
 pub(crate) fn is_child() -> bool {
-    FORKED.load(Ordering::Relaxed)
+    process::is(FORKED)
 }
 
 /// # Panics

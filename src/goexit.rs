@@ -105,6 +105,12 @@ impl ExitTarget {
     }
 }
 
+/// Whether a frame that returns to this address is that of a coroutine's function.
+#[cfg(feature = "dump")]
+pub(crate) fn is_return_address(address: usize) -> bool {
+    ExitTarget::at(address).is_some()
+}
+
 /// Calls `function(argument)` through the trampoline; returns when the coroutine has ended and,
 /// if it had stored anything, was cleaned up.
 ///

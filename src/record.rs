@@ -38,12 +38,14 @@
 //!   the trampoline computed: the word that its `call` pushed.
 //! - **R4** Only the record of a task's own stack, or of a thread, has a budget of more than one. So if something is
 //!   left in a coroutine's record after one was spent, there is a task.
+//! - **R5** A task's record has the task's name from before its first turn until just before it lets go of its block,
+//!   which holds the name. The name is read on the task's thread, in its turn: by a signal handler too.
 
 use std::cell::Cell;
 use std::mem::{align_of, size_of};
 use std::ops::{ControlFlow, Deref};
 use std::panic::Location;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
 use memoffset::offset_of;
 
@@ -82,7 +84,7 @@ pub(crate) struct Record {
     pub(crate) resumer: Cell<usize>,
     /// The innermost deadline that was set on this stack (see `deadline`).
     pub(crate) deadlines: Cell<*const ()>,
-    /// The name, for the overflow report; the memory belongs to the task.
+    /// The name, for signal handlers; the memory belongs to the task (R5).
     name: Cell<(*const u8, usize)>,
     pub(crate) phase: Cell<Phase>,
     /// How many operations may still succeed without waiting before the coroutine steps aside.
@@ -95,6 +97,8 @@ pub(crate) struct Record {
     panics_at_timeout: Cell<u32>,
     /// The innermost `no_suspend` on this stack.
     pub(crate) no_suspend: Cell<Option<&'static Location<'static>>>,
+    /// What is carried with this task (see `hook`). Null if it has never had anything, and in every other record.
+    pub(crate) carries: Cell<*const ()>,
 }
 
 const _: () = {
@@ -124,6 +128,7 @@ impl Record {
             panics_at_switch: Cell::new(0),
             panics_at_timeout: Cell::new(0),
             no_suspend: Cell::new(None),
+            carries: Cell::new(std::ptr::null()),
         }
     }
 
@@ -151,14 +156,35 @@ impl Record {
             (&raw mut (*place).panics_at_switch).write(Cell::new(0));
             (&raw mut (*place).panics_at_timeout).write(Cell::new(0));
             (&raw mut (*place).no_suspend).write(Cell::new(None));
+            (&raw mut (*place).carries).write(Cell::new(std::ptr::null()));
         }
     }
 
-    /// Forgets what belongs to the task, which has ended.
+    /// Forgets the task's name, before the task, which has ended, lets go of its block.
     #[inline]
-    pub(crate) fn retire(&self) {
-        self.task.set(std::ptr::null());
+    pub(crate) fn forget_name(&self) {
         self.name.set((std::ptr::null(), 0));
+        // A signal handler on this thread finds no name in a block that was freed.
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    /// Forgets the task, which has ended and has let go of its block.
+    #[inline]
+    pub(crate) fn forget_task(&self) {
+        self.task.set(std::ptr::null());
+    }
+
+    /// The name of the task that runs on this stack, if it has one and has not ended.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread runs that task, which does not go on before the name was used (R5).
+    pub(crate) unsafe fn name(&self) -> Option<&str> {
+        let (start, len) = self.name.get();
+        // SAFETY: R5, the caller's word; it was made from a `str`.
+        (!start.is_null()).then(|| unsafe {
+            std::str::from_utf8_unchecked(std::slice::from_raw_parts(start, len))
+        })
     }
 
     /// Counts an operation that has not had to wait. False: the budget is used up, or this is the record of
@@ -453,12 +479,10 @@ pub(crate) unsafe fn describe(ceiling: usize, line: &mut Line) {
     let record = unsafe { &*record_below(ceiling) };
     line.push_str("coroutine ");
     line.push_u64(record.id.load(Ordering::Relaxed));
-    let (start, len) = record.name.get();
-    if !start.is_null() {
-        // SAFETY: R1, the task that owns the name lives as long as its coroutine.
-        let name = unsafe { std::slice::from_raw_parts(start, len) };
+    // SAFETY: R5, the thread runs it; or none does that has a name.
+    if let Some(name) = unsafe { record.name() } {
         line.push_str(" '");
-        line.push_str(std::str::from_utf8(name).unwrap_or("?"));
+        line.push_str(name);
         line.push_str("'");
     }
 }

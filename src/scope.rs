@@ -11,10 +11,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::base::id::Id;
-use crate::record;
 use crate::runtime::{Builder, Runtime, Shared, Worker, spawn_here};
-use crate::suspension;
-use crate::task::{Child, Children, Handle, JoinError, JoinHandle, wait_for_children};
+use crate::task::{
+    Child, Children, Handle, JoinError, JoinHandle, check_caller, wait_for_children,
+};
 
 /// Runs `f`, which may start coroutines that borrow what lives outside of the scope, and waits until
 /// all of them have ended and their cleanup is over; as [`std::thread::scope`].
@@ -120,7 +120,7 @@ fn within<'env, T>(
     runtime: Option<&Shared>,
     f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
 ) -> T {
-    record::with(suspension::check_task);
+    check_caller();
     let scope = Scope {
         children: Children::new(),
         runtime,
@@ -181,7 +181,7 @@ impl<'scope> Scope<'scope, '_> {
         let child = match self.runtime {
             // SAFETY: T8, the child is counted, so the scope, and with it what `f` borrows, outlives it.
             Some(shared) => unsafe {
-                shared.start(f, || self.adopt(), shared.plain_options(Location::caller()))
+                shared.start(f, || self.adopt(), shared.plain_options(Location::caller()), None)
             },
             // SAFETY: T8, as above.
             None => unsafe { spawn_here(f, || self.adopt()) },

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
 
-use coro::{chan, inspect, raw, sync, tls};
+use coro::{chan, inspect, io, net, raw, sync, tls};
 
 /// The auto traits of a type, as `Send Sync Unpin UnwindSafe RefUnwindSafe` where it has all.
 macro_rules! traits {
@@ -141,6 +141,14 @@ fn traits_of_channels_follow_their_values() {
     }
 }
 
+/// What is attached to a coroutine stays on its thread.
+#[test]
+fn traits_of_an_attached_carry() {
+    assert_traits! {
+        coro::hook::Attached: "Unpin UnwindSafe RefUnwindSafe";
+    }
+}
+
 /// Guards are not `Send`, and shared they give shared access.
 #[test]
 fn traits_of_locks_are_those_of_their_counterparts() {
@@ -191,6 +199,23 @@ fn traits_of_locks_without_poison() {
     }
 }
 
+#[test]
+fn traits_of_sockets_are_those_of_their_counterparts() {
+    use std::os::unix::net as unix;
+    assert_traits! {
+        net::TcpListener: traits!(std::net::TcpListener);
+        net::Incoming<'_>: traits!(std::net::Incoming<'_>);
+        net::TcpStream: traits!(std::net::TcpStream);
+        net::UdpSocket: traits!(std::net::UdpSocket);
+        net::UnixListener: traits!(unix::UnixListener);
+        net::UnixIncoming<'_>: traits!(unix::Incoming<'_>);
+        net::UnixStream: traits!(unix::UnixStream);
+        net::UnixDatagram: traits!(unix::UnixDatagram);
+        io::Async<std::io::PipeReader>: traits!(std::io::PipeReader);
+        io::Async<std::io::Stdin>: traits!(std::io::Stdin);
+    }
+}
+
 /// std has no such types.
 #[test]
 fn traits_without_a_counterpart() {
@@ -200,8 +225,19 @@ fn traits_without_a_counterpart() {
         coro::JoinSet<Cell<u8>>: ALL;
         coro::JoinSet<PhantomPinned>: ALL;
         coro::Interval: ALL;
+        net::ReadHalf<net::TcpStream>: ALL;
+        net::WriteHalf<net::UnixStream>: ALL;
         inspect::Metrics: ALL;
+        inspect::WorkerMetrics: ALL;
         inspect::ExitTarget: ALL;
+        inspect::CoroutineState: ALL;
+        inspect::Dump: ALL;
+        inspect::DumpedCoroutine: ALL;
+        inspect::DumpGroup<'_>: ALL;
+        inspect::DumpFrame: ALL;
+        inspect::DumpFunction: ALL;
+        inspect::RunningCoroutine: ALL;
+        coro::Place: ALL;
         raw::State<u8, u8>: ALL;
         // It stays on its thread. Its function may have borrowed what a panic leaves half changed.
         raw::Coroutine<u8, u8, u8>: "Unpin";

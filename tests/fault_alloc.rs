@@ -16,8 +16,9 @@ use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use coro::inspect::CoroutineState;
 use coro::raw::State;
-use coro::{Builder, JoinError, Runtime, tls};
+use coro::{Builder, JoinError, Runtime, inspect, tls};
 
 /// How many allocations have been asked for since [`arm`]. Before that it is far from any n.
 static ASKED: AtomicUsize = AtomicUsize::new(FAR);
@@ -29,8 +30,8 @@ static END: AtomicUsize = AtomicUsize::new(usize::MAX);
 const FAR: usize = usize::MAX / 2;
 
 thread_local! {
-    /// Every allocation of this thread fails. Without a destructor, so it is there for whoever allocates.
-    static FORBIDDEN: Cell<bool> = const { Cell::new(false) };
+    /// How many allocations of this thread do not fail. Without a destructor, so it is there for whoever allocates.
+    static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
 struct Failing;
@@ -43,7 +44,11 @@ impl Failing {
         let n = ASKED.fetch_add(1, Ordering::Relaxed);
         let meant =
             n < FAR && n >= FIRST.load(Ordering::Relaxed) && n < END.load(Ordering::Relaxed);
-        meant || FORBIDDEN.get()
+        let left = LEFT.get();
+        if left < usize::MAX {
+            LEFT.set(left.saturating_sub(1));
+        }
+        meant || left == 0
     }
 }
 
@@ -216,7 +221,7 @@ fn fault_overflow_report_allocates_nothing() {
     let _watchdog = common::watchdog();
     if common::is_child("overflow") {
         let task = Builder::new().name("no memory").spawn(|| {
-            FORBIDDEN.set(true);
+            LEFT.set(0);
             overflow(0)
         });
         drop(task.unwrap().join());
@@ -226,4 +231,56 @@ fn fault_overflow_report_allocates_nothing() {
     let stderr = common::stderr(&output);
     assert!(stderr.ends_with(" 'no memory' overflowed its stack (256 KiB)\n"), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
+}
+
+/// A worker that is refused memory lists fewer coroutines, and the dump counts the others. The worker goes on.
+#[test]
+fn fault_allocation_fails_on_a_worker_during_a_dump() {
+    const COUNT: usize = 20;
+    fn parks(depth: usize) {
+        match depth {
+            0 => coro::park(),
+            _ => parks(depth - 1),
+        }
+        black_box(depth);
+    }
+    common::in_child(
+        "fault_allocation_fails_on_a_worker_during_a_dump",
+        common::CHILDS_LIMIT,
+        || {
+            let runtime = common::runtime(1);
+            let start = |n: usize| {
+                let body = move || {
+                    inspect::label("number", n);
+                    parks(n);
+                };
+                Builder::new().name(format!("number {n}")).spawn_on(&runtime, body).unwrap()
+            };
+            let coroutines: Vec<_> = (0..COUNT).map(start).collect();
+            while inspect::dump().in_state(CoroutineState::Parked).len() < COUNT {}
+            let mut worst = 0;
+            for allowed in 0.. {
+                runtime.go(move || LEFT.set(allowed)).join().unwrap();
+                let dump = inspect::dump();
+                runtime.go(|| LEFT.set(usize::MAX)).join().unwrap();
+                let unlisted = dump.unlisted();
+                assert_eq!(dump.len() + unlisted, COUNT, "{allowed}: {dump}");
+                if unlisted == 0 {
+                    break;
+                }
+                worst = worst.max(unlisted);
+                let remark = format!("coro: there was no memory to list {unlisted} coroutines\n");
+                assert!(dump.to_string().contains(&remark), "{allowed}: {dump}");
+                for one in dump.coroutines() {
+                    let number =
+                        coroutines.binary_search_by_key(&one.id(), |one| one.id()).unwrap();
+                    assert_eq!(one.name(), Some(&*format!("number {number}")));
+                    assert_eq!(one.labels().next(), Some(("number", &*number.to_string())));
+                }
+            }
+            assert_eq!(worst, COUNT);
+            coroutines.iter().for_each(|one| one.handle().unpark());
+            coroutines.into_iter().for_each(|one| one.join().unwrap());
+        },
+    );
 }

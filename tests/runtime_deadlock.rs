@@ -9,6 +9,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::future::pending;
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::panic::Location;
 use std::process::{ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -36,7 +37,7 @@ static BEFORE_MAIN: extern "C" fn() = {
 };
 
 /// What a child may run.
-const CASES: [(&str, fn()); 18] = [
+const CASES: [(&str, fn()); 21] = [
     ("every reason", every_reason),
     ("every lock", every_lock),
     ("in a scope", in_a_scope),
@@ -44,7 +45,10 @@ const CASES: [(&str, fn()); 18] = [
     ("one joins another", one_joins_another),
     ("watched", watched),
     ("default", default_runtime),
+    ("with a thread for dumps", with_a_thread_for_dumps),
+    ("with a thread for clients", with_a_thread_for_clients),
     ("a timer", a_timer),
+    ("a descriptor", a_descriptor),
     ("a thread", a_thread),
     ("a timeout around the join", a_timeout_around_the_join),
     ("two runtimes", two_runtimes),
@@ -228,6 +232,24 @@ fn default_runtime() {
     let _ = parked.join();
 }
 
+/// A thread that waits for signals, and wakes nobody.
+fn with_a_thread_for_dumps() {
+    // SAFETY: before main there is no other thread.
+    unsafe { std::env::set_var("CORO_DUMP", "SIGUSR1") };
+    default_runtime();
+}
+
+/// A thread that waits for clients, and wakes nobody.
+fn with_a_thread_for_clients() {
+    let path = std::env::temp_dir().join(format!("coro-deadlock-{}", std::process::id()));
+    // SAFETY: before main there is no other thread.
+    unsafe { std::env::set_var("CORO_INSPECT", &path) };
+    coro::go(|| ()).join().unwrap();
+    // This process is killed. The thread stays without the file.
+    std::fs::remove_file(path).unwrap();
+    default_runtime();
+}
+
 fn a_timer() {
     let runtime = common::runtime(2);
     let parked = runtime.go(coro::park);
@@ -239,6 +261,21 @@ fn a_timer() {
     parked.join().unwrap();
     let limited = runtime.go(|| coro::timeout(20 * SHORT, park_forever));
     limited.join().unwrap().unwrap_err();
+}
+
+/// A descriptor that becomes ready by itself.
+fn a_descriptor() {
+    let runtime = common::runtime(2);
+    let after = libc::timespec { tv_sec: 0, tv_nsec: 20 * SHORT.as_nanos() as i64 };
+    let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let once = libc::itimerspec { it_interval: never, it_value: after };
+    // SAFETY: numbers, and a live local; the descriptor is new.
+    let timer = unsafe {
+        let timer = libc::timerfd_create(libc::CLOCK_MONOTONIC, 0);
+        assert_eq!(libc::timerfd_settime(timer, 0, &raw const once, std::ptr::null_mut()), 0);
+        OwnedFd::from_raw_fd(timer)
+    };
+    runtime.go(move || coro::io::wait_readable(&timer)).join().unwrap().unwrap();
 }
 
 /// A thread that waits until all are asleep, and then wakes one.
@@ -526,6 +563,8 @@ fn runtime_deadlock_lists_everybody_and_why() {
         ("one joins another", 1, 3),
         ("watched", 1, 1),
         ("default", 1, 1),
+        ("with a thread for dumps", 1, 1),
+        ("with a thread for clients", 1, 1),
         ("again", 2, 2),
         ("a thread ends", 1, 1),
         ("a thread receives", 2, 1),
@@ -556,6 +595,7 @@ fn runtime_deadlock_is_not_reported_where_there_is_none() {
     let mut wrong = Vec::new();
     for case in [
         "a timer",
+        "a descriptor",
         "a thread",
         "a timeout around the join",
         "two runtimes",

@@ -88,12 +88,10 @@ fn under_valgrind(test: &str, case: &str) -> Option<Output> {
         eprintln!("{test}: skipped, there is no valgrind here");
         return None;
     }
-    let child = common::child_command(test, case);
     let mut valgrind = Command::new("valgrind");
-    valgrind.args(["--error-exitcode=99", "--fair-sched=yes"]).arg(child.get_program());
-    valgrind.args(child.get_args());
-    valgrind.envs(child.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    Some(valgrind.output().unwrap())
+    valgrind.args(["--error-exitcode=99", "--fair-sched=yes"]);
+    let child = common::child_command(test, case);
+    Some(common::run_below(&mut valgrind, &child).output().unwrap())
 }
 
 #[test]

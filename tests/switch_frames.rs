@@ -1,5 +1,5 @@
-//! Debuggers and profilers see through a coroutine: gdb by the unwind tables, `perf` by the chain of
-//! frame pointers. Both are tried on a program with a `main` of its own, in a build that keeps frame
+//! Debuggers and profilers see through a coroutine: gdb by the unwind tables, `perf` by these or by the chain of
+//! frame pointers. All are tried on a program with a `main` of its own, in a build that keeps frame
 //! pointers (`tests/frames/walk.rs`), as who profiles with them has to.
 
 mod common;
@@ -90,5 +90,65 @@ fn switch_gdb_sees_the_whole_stack() {
             trace.find(name).unwrap_or_else(|| panic!("no {name} at stop {number}:\n{trace}"))
         });
         assert!(places.is_sorted(), "{places:?} at stop {number}:\n{trace}");
+    }
+}
+
+/// What `perf` has sampled of the program, a trace after another: by frame pointers (`fp`) or by the unwind tables
+/// (`dwarf`). Or why it has not.
+fn sampled_by_perf(way: &str) -> Result<String, String> {
+    let file = std::env::temp_dir().join(format!("coro-perf-{}-{way}", std::process::id()));
+    let run = |command: &mut Command| {
+        let output = command.output().map_err(|error| error.to_string())?;
+        let is_well = output.status.success();
+        if is_well { Ok(common::stdout(&output)) } else { Err(common::stderr(&output)) }
+    };
+    let mut record = Command::new("perf");
+    record.env_remove("CORO_CHECK").args(["record", "-q", "-e", "cpu-clock:u", "-F", "499"]);
+    run(record.args(["--call-graph", way, "-o"]).arg(&file).arg(program()).arg("compute"))?;
+    let mut script = Command::new("perf");
+    script.args(["script", "--no-inline", "-F", "ip,sym", "-i"]).arg(&file);
+    let said = run(&mut script).expect("what it has recorded it can read");
+    std::fs::remove_file(&file).unwrap();
+    Ok(said)
+}
+
+/// By frame pointers it sees the coroutine's frames, and those of whoever has resumed it. By the unwind tables it sees the
+/// coroutine's alone, for of each sample it keeps a copy of the stack that runs.
+#[test]
+fn switch_perf_sees_the_whole_stack() {
+    let _watchdog = watchdog_for(LIMIT);
+    // The raw coroutine that `main` resumes, and a task and its handler, which a worker resumes.
+    let ways = [("fp", ["walk::main", "start_thread"]), ("dwarf", ["stack_init_trampoline"; 2])];
+    for (way, roots) in ways {
+        let said = match sampled_by_perf(way) {
+            Ok(said) => said,
+            Err(why) => {
+                return eprintln!(
+                    "switch_perf_sees_the_whole_stack: skipped, perf cannot record here: {why}"
+                );
+            }
+        };
+        let traces: Vec<_> =
+            said.split("\n\n").filter(|trace| trace.contains("frame_that_computes")).collect();
+        let count = |outer: &str, root: &str| {
+            let places =
+                ["frame_that_computes", "frame_in_between", outer, "coro_trampoline", root];
+            let reaches_root = |trace: &&&str| {
+                let places = places.map(|place| trace.find(place));
+                places.is_sorted() && places[0].is_some()
+            };
+            traces.iter().filter(reaches_root).count()
+        };
+        let counts = [
+            count("frame_of_the_raw_coroutine", roots[0]),
+            count("frame_of_the_task", roots[1]),
+            count("frame_of_the_handler", roots[1]),
+        ];
+        // The kernel may sample where a frame is not made yet, or the system's clock is read.
+        let (whole, all) = (counts.iter().sum::<usize>(), traces.len());
+        assert!(
+            whole * 10 > all * 9 && counts.iter().all(|n| n * 10 > all),
+            "{way}: {counts:?} of {all} in {said}"
+        );
     }
 }

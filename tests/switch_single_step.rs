@@ -116,16 +116,8 @@ fn compare_with_gdb(visits: &[Visit], command: &Command) {
     gdb.args(["-nx", "-batch", "-iex", "set debuginfod enabled off", "-x"])
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/frames/step.py"))
         .arg("--args")
-        .arg(command.get_program())
-        .args(command.get_args())
         .env("STEP_PLACES", places.join(" "));
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => gdb.env(name, value),
-            None => gdb.env_remove(name),
-        };
-    }
-    let output = gdb.output().unwrap();
+    let output = common::run_below(&mut gdb, command).output().unwrap();
     let (stdout, stderr) = (common::stdout(&output), common::stderr(&output));
     assert!(output.status.success() && stdout.contains("END"), "{stdout}{stderr}");
     let stops: Vec<_> = stdout

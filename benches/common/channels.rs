@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use coro::{chan, go};
 
-use crate::timed;
+use super::timed;
 
 /// How long so many round trips take, of two coroutines with a rendezvous in each direction.
 pub(crate) fn rendezvous(times: u64) -> Duration {

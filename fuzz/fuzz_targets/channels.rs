@@ -11,16 +11,15 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
-use std::thread;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use coro::chan::{self, Receiver, Select, Sender, after};
-use coro::{Runtime, select};
-use goexit_fuzz::harness::{self, Input};
+use coro::select;
+use goexit_fuzz::harness::{self, Input, Players};
 use libfuzzer_sys::fuzz_target;
 
 const CHANNELS: usize = 3;
@@ -232,12 +231,6 @@ fn play_send(world: &Arc<World>, step: Step) {
     }
 }
 
-fn runtime(workers: u8) -> &'static Runtime {
-    static RUNTIMES: [OnceLock<Runtime>; 3] = [const { OnceLock::new() }; 3];
-    let workers = usize::from(workers % 3);
-    RUNTIMES[workers].get_or_init(|| Runtime::builder().workers(workers + 1).build().unwrap())
-}
-
 fuzz_target!(init: harness::init(), |program: Program| {
     let _input = Input::begin();
     let world = Arc::new(World {
@@ -252,36 +245,11 @@ fuzz_target!(init: harness::init(), |program: Program| {
         fates: (0..MOST).map(|_| Fate::default()).collect(),
         made: AtomicUsize::new(0),
     });
-    let runtime = runtime(program.workers);
-    let mut bodies = program.bodies;
-    bodies.truncate(8);
-    let on_thread = bodies.pop().unwrap_or_default();
-    let tasks: Vec<_> = bodies
-        .into_iter()
-        .map(|steps| {
-            let world = Arc::clone(&world);
-            runtime.go(move || play(&world, &steps))
-        })
-        .collect();
-    let plays = {
-        let world = Arc::clone(&world);
-        thread::spawn(move || play(&world, &on_thread))
-    };
-    for &index in program.cancels.iter().take(4) {
-        thread::yield_now();
-        if let Some(task) = tasks.get(usize::from(index)) {
-            task.cancel();
-        }
-    }
-    thread::yield_now();
+    let players =
+        Players::start(program.workers, &world, program.bodies, 8, &program.cancels, play);
     // Whoever waits is told.
     world.channels.iter().for_each(|(sender, _)| _ = sender.close());
-    for task in tasks {
-        if let Err(error) = task.join() {
-            assert!(error.is_cancelled(), "{error}");
-        }
-    }
-    plays.join().expect("the thread's steps do not panic");
+    players.join();
     world.channels.iter().for_each(|(_, receiver)| receiver.try_iter().for_each(|value| _ = got(Ok::<_, ()>(value))));
     harness::settle();
     let made = world.made.load(Ordering::Relaxed).min(MOST);

@@ -6,16 +6,19 @@
 //!
 //! - a task that was not cancelled gives its own number, or a panic of ours;
 //! - each value is dropped once and each handler is run or dropped once, and not before its task is over;
+//! - what is carried with a task is on its thread in its turns, and in nobody else's;
 //! - as many tasks end as were spawned, and no stack stays in use;
 //! - nothing hangs. A task that parks waits for its *gate*, which whoever spawned it opens exactly as
 //!   often as needed and never again, so that one lost wake-up is a hang, which the watchdog ends.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::panicking;
 use std::time::Duration;
 
+use coro::hook::{Carry, attach};
 use coro::raw::{self, Coroutine, State, Yielder};
 use coro::{Handle, JoinError, JoinHandle, JoinSet, Runtime, ScopedJoinHandle, inspect, tls};
 use goexit_fuzz::harness::{self, Input};
@@ -111,6 +114,51 @@ fn is_ours(payload: &(dyn std::any::Any + Send)) -> bool {
         || scopes.is_some_and(|text| *text == "a coroutine of this scope panicked")
 }
 
+thread_local! {
+    /// The number of the task that the thread's turn belongs to, if that carries it.
+    static CURRENT: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Carries the number of a task. While that is on the thread, it holds what the thread had.
+struct Carried {
+    number: usize,
+    is_here: bool,
+    counted: Counted,
+}
+
+impl Carried {
+    /// Swaps what it has with what the thread has.
+    fn swap(&mut self) {
+        self.number = CURRENT.replace(self.number);
+        self.is_here = !self.is_here;
+    }
+}
+
+impl Carry for Carried {
+    fn suspend(&mut self) {
+        assert!(self.is_here);
+        self.swap();
+    }
+
+    fn resume(&mut self) {
+        assert!(!self.is_here);
+        self.swap();
+    }
+
+    fn inherit(&self) -> Option<Box<dyn Carry + Send>> {
+        let counted = Counted::new(&self.counted.tally);
+        Some(Box::new(Carried { number: CURRENT.get(), is_here: false, counted }))
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        if self.is_here {
+            self.swap();
+        }
+    }
+}
+
 /// What a task gives.
 struct Outcome {
     number: usize,
@@ -159,6 +207,21 @@ impl Drop for Owed {
 fn run(shared: Arc<Shared>, body: &Body, captured: Counted) -> Outcome {
     let late = Arc::clone(&shared);
     tls::at_exit(move || late.over.store(true, Ordering::Release));
+    let mut carried =
+        Carried { number: shared.number + 1, is_here: false, counted: Counted::new(&shared.tally) };
+    let _attached = match shared.number % 4 {
+        0 => None,
+        kind => {
+            carried.swap();
+            let attached = attach(carried);
+            if kind == 1 {
+                Some(attached)
+            } else {
+                attached.keep();
+                None
+            }
+        }
+    };
     play(&shared, &body.steps);
     if body.panics {
         planned::panic_here();
@@ -204,6 +267,7 @@ fn play(shared: &Arc<Shared>, steps: &[Step]) {
 
 fn play_one(shared: &Arc<Shared>, step: &Step, late: &mut Vec<Late>) {
     let tally = &shared.tally;
+    let current = CURRENT.get();
     match step {
         Step::Yield | Step::Linger => coro::yield_now(),
         Step::Pass => shared.pass(),
@@ -253,6 +317,7 @@ fn play_one(shared: &Arc<Shared>, step: &Step, late: &mut Vec<Late>) {
         }
         Step::UnparkSelf => drop(coro::current().map(|me| me.unpark())),
     }
+    assert_eq!(CURRENT.get(), current, "of somebody else");
 }
 
 /// Deals with a task that was spawned.

@@ -5,10 +5,11 @@ use std::ffi::c_char;
 use std::panic;
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use coro::inspect;
+use coro::{JoinHandle, Runtime, inspect};
 
 /// How long one input may take. Normally it is a millisecond.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -48,6 +49,61 @@ impl Input {
 impl Drop for Input {
     fn drop(&mut self) {
         RUNNING.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Tasks and a thread that play at the same time.
+pub struct Players {
+    tasks: Vec<JoinHandle<()>>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Players {
+    /// Has up to `most` players take their steps in `world`, the last of them on a thread, the others on a runtime of one
+    /// to three workers, which stays. Cancels up to four tasks in between.
+    pub fn start<W: Send + Sync + 'static, S: Send + 'static>(
+        workers: u8,
+        world: &Arc<W>,
+        mut bodies: Vec<Vec<S>>,
+        most: usize,
+        cancels: &[u8],
+        play: fn(&Arc<W>, &[S]),
+    ) -> Players {
+        static RUNTIMES: [OnceLock<Runtime>; 3] = [const { OnceLock::new() }; 3];
+        let workers = usize::from(workers % 3);
+        let make = || Runtime::builder().workers(workers + 1).build().unwrap();
+        let runtime = RUNTIMES[workers].get_or_init(make);
+        bodies.truncate(most);
+        let on_thread = bodies.pop().unwrap_or_default();
+        let tasks: Vec<_> = bodies
+            .into_iter()
+            .map(|steps| {
+                let world = Arc::clone(world);
+                runtime.go(move || play(&world, &steps))
+            })
+            .collect();
+        let thread = {
+            let world = Arc::clone(world);
+            thread::spawn(move || play(&world, &on_thread))
+        };
+        for &index in cancels.iter().take(4) {
+            thread::yield_now();
+            if let Some(task) = tasks.get(usize::from(index)) {
+                task.cancel();
+            }
+        }
+        thread::yield_now();
+        Players { tasks, thread }
+    }
+
+    /// Waits for the end of all, which is no panic.
+    pub fn join(self) {
+        for task in self.tasks {
+            if let Err(error) = task.join() {
+                assert!(error.is_cancelled(), "{error}");
+            }
+        }
+        self.thread.join().expect("the thread's steps do not panic");
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::channel::wake;
 use super::operation::{AnyChannel, Operation};
 use crate::base::random;
-use crate::task::{Caller, Claim, ParkReason, PollTurn, WaitNode, spend_budget};
+use crate::task::{Caller, Claim, ParkReason, PollTurn, WaitNode, WaitSubject, spend_budget};
 
 /// A future, whatever its output is, which is kept when it is ready.
 pub(super) trait Polled {
@@ -89,7 +89,7 @@ pub(super) fn choose(arms: &mut [Arm<'_>], patience: Patience) -> Option<usize> 
             Patience::Zero => return None,
             Patience::Until(deadline) => Some(deadline),
         };
-        let caller = Caller::begin(location);
+        let caller = Caller::begin(WaitSubject::MadeAt(location));
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return None;
         }

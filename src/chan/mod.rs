@@ -40,6 +40,7 @@ mod channel;
 mod operation;
 
 mod choose;
+mod ready;
 mod receiver;
 mod sender;
 

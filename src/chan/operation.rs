@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use super::channel::{Attempt, Channel, wake};
 use super::error::{RecvError, SendError};
-use crate::task::{Caller, ParkReason, WaitEnd, WaitNode, Waiting, Wakeup};
+use crate::task::{Caller, ParkReason, WaitEnd, WaitNode, WaitSubject, Waiting, Wakeup};
 
 const TO_SEND: ParkReason = ParkReason::new(Waiting::Send, false);
 const TO_RECEIVE: ParkReason = ParkReason::new(Waiting::Receive, false);
 
-/// A channel, whatever its values are.
+/// A channel, whatever its values are, or the state of a descriptor.
 pub(super) trait AnyChannel {
     fn address(&self) -> usize;
 
@@ -93,8 +93,12 @@ pub(super) trait Operation {
         });
     }
 
+    /// What is to be done before an attempt while nothing is locked.
+    fn prepare(&self) {}
+
     /// Does what there is to do if that needs no waiting.
     fn try_now(&self) -> bool {
+        self.prepare();
         self.channel().lock();
         // SAFETY: locked just now, and no node is linked.
         let done = unsafe {
@@ -116,7 +120,7 @@ pub(super) trait Operation {
 #[inline(always)]
 pub(super) unsafe fn complete(operation: &impl Operation, deadline: Option<Instant>) -> bool {
     let caller = match deadline {
-        None => Caller::begin_undisturbed(operation.channel().location()),
+        None => Caller::begin_undisturbed(WaitSubject::MadeAt(operation.channel().location())),
         Some(_) => None,
     };
     match caller {
@@ -137,7 +141,7 @@ pub(super) unsafe fn complete(operation: &impl Operation, deadline: Option<Insta
 #[cold]
 fn complete_disturbed(operation: &impl Operation, deadline: Option<Instant>) -> bool {
     loop {
-        let caller = Caller::begin(operation.channel().location());
+        let caller = Caller::begin(WaitSubject::MadeAt(operation.channel().location()));
         // Others may have had a turn, so it is tried again.
         operation.channel().lock();
         // SAFETY: locked just now, and no node is linked.

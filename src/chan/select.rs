@@ -1,6 +1,7 @@
 //! [`Select`]: a choice among a number of operations that is known when the program runs.
 
 use std::fmt;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -8,8 +9,10 @@ use std::time::Duration;
 use super::choose::{Arm, Choice, Patience, Polled, choose};
 use super::error::{RecvError, SendError};
 use super::operation::{Receiving, Sending};
+use super::ready::Awaiting;
 use super::receiver::Receiver;
 use super::sender::Sender;
+use crate::source::Side;
 
 /// A choice among operations whose number is known when the program runs only. For a fixed number there is
 /// [`select!`](crate::select).
@@ -55,6 +58,9 @@ trait Selectable<R> {
     fn is_left(&self) -> bool {
         false
     }
+
+    /// After each choice.
+    fn rest(&mut self) {}
 }
 
 const DONE: &str = "the operation is done, and its function was not called";
@@ -96,6 +102,30 @@ impl<T, R, F: FnOnce(Result<(), SendError<T>>) -> R> Selectable<R> for SelectedS
     fn finish(&mut self) -> R {
         let sent = self.sending.take().expect(DONE);
         self.function.take().expect(DONE)(sent)
+    }
+}
+
+struct SelectedReady<'a, T, F> {
+    fd: &'a T,
+    side: Side,
+    /// During a choice only: a `Select` may be forgotten, and this may not (E2).
+    awaiting: Option<Awaiting>,
+    function: Option<F>,
+}
+
+impl<T: AsFd, R, F: FnOnce() -> R> Selectable<R> for SelectedReady<'_, T, F> {
+    fn arm(&mut self) -> Arm<'_> {
+        // SAFETY: E2, `rest` drops it, and the descriptor is borrowed for longer.
+        let awaiting = unsafe { Awaiting::new(self.fd, self.side) };
+        Arm::new(Choice::Operation(self.awaiting.insert(awaiting)))
+    }
+
+    fn finish(&mut self) -> R {
+        self.function.take().expect(DONE)()
+    }
+
+    fn rest(&mut self) {
+        self.awaiting = None;
     }
 }
 
@@ -184,6 +214,48 @@ impl<'a, R> Select<'a, R> {
     ) -> &mut Select<'a, R> {
         let sending = Sending::new(sender.channel(), value);
         self.add(SelectedSend { sending, function: Some(function) })
+    }
+
+    /// Adds a wait until a read from `fd` would not block. It leaves when it was chosen.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let (reader, writer) = std::io::pipe()?;
+    /// let mut select = coro::chan::Select::new();
+    /// select.readable(&reader, || "its end");
+    /// assert_eq!(select.try_select(), None);
+    /// drop(writer);
+    /// assert_eq!(select.select(), "its end");
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn readable<T: AsFd>(
+        &mut self,
+        fd: &'a T,
+        function: impl FnOnce() -> R + 'a,
+    ) -> &mut Select<'a, R> {
+        let function = Some(function);
+        self.add(SelectedReady { fd, side: Side::Read, awaiting: None, function })
+    }
+
+    /// Adds a wait until a write to `fd` would not block. It leaves when it was chosen.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let (_reader, writer) = std::io::pipe()?;
+    /// let mut select = coro::chan::Select::new();
+    /// select.writable(&writer, || "room");
+    /// assert_eq!(select.select(), "room");
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn writable<T: AsFd>(
+        &mut self,
+        fd: &'a T,
+        function: impl FnOnce() -> R + 'a,
+    ) -> &mut Select<'a, R> {
+        let function = Some(function);
+        self.add(SelectedReady { fd, side: Side::Write, awaiting: None, function })
     }
 
     /// Adds a wait for a future. It leaves when the future is ready.
@@ -306,9 +378,7 @@ impl<'a, R> Select<'a, R> {
 
     #[track_caller]
     fn choose(&mut self, patience: Patience) -> Option<R> {
-        let mut arms: Vec<_> = self.arms.iter_mut().map(|arm| arm.arm()).collect();
-        let index = choose(&mut arms, patience)?;
-        drop(arms);
+        let index = Resting(&mut self.arms).choose(patience)?;
         // The function may panic, and is not to be called once more.
         let mut chosen = self.arms.swap_remove(index);
         let output = chosen.finish();
@@ -316,6 +386,23 @@ impl<'a, R> Select<'a, R> {
             self.arms.push(chosen);
         }
         Some(output)
+    }
+}
+
+/// Operations, which rest when this is dropped.
+struct Resting<'b, 'a, R>(&'b mut [Box<dyn Selectable<R> + 'a>]);
+
+impl<R> Resting<'_, '_, R> {
+    #[track_caller]
+    fn choose(&mut self, patience: Patience) -> Option<usize> {
+        let mut arms: Vec<_> = self.0.iter_mut().map(|arm| arm.arm()).collect();
+        choose(&mut arms, patience)
+    }
+}
+
+impl<R> Drop for Resting<'_, '_, R> {
+    fn drop(&mut self) {
+        self.0.iter_mut().for_each(|arm| arm.rest());
     }
 }
 

@@ -6,14 +6,18 @@
 
 /// What the macro needs to name.
 pub mod parts {
+    use std::marker::PhantomData;
+    use std::os::fd::AsFd;
     use std::pin::Pin;
     use std::task::{Context, Poll};
 
     use crate::chan::choose::{self, Choice, Polled};
     use crate::chan::error::{RecvError, SendError};
     use crate::chan::operation::{Receiving, Sending};
+    use crate::chan::ready::Awaiting;
     use crate::chan::receiver::Receiver;
     use crate::chan::sender::Sender;
+    use crate::source::Side;
 
     pub use crate::chan::choose::{Arm, Patience};
 
@@ -58,6 +62,35 @@ pub mod parts {
         #[inline]
         pub fn outcome(self) -> Option<Result<(), SendError<T>>> {
             self.0.take()
+        }
+    }
+
+    /// `readable(fd)` or `writable(fd)`. It borrows the descriptor.
+    pub struct ReadyArm<'a>(Awaiting, PhantomData<&'a ()>);
+
+    impl ReadyArm<'_> {
+        /// The arm of a `readable`, before the choice.
+        #[track_caller]
+        pub fn readable<T: AsFd>(fd: &T) -> ReadyArm<'_> {
+            // SAFETY: E2, the descriptor is borrowed for longer.
+            ReadyArm(unsafe { Awaiting::new(fd, Side::Read) }, PhantomData)
+        }
+
+        /// The arm of a `writable`, before the choice.
+        #[track_caller]
+        pub fn writable<T: AsFd>(fd: &T) -> ReadyArm<'_> {
+            // SAFETY: E2, the descriptor is borrowed for longer.
+            ReadyArm(unsafe { Awaiting::new(fd, Side::Write) }, PhantomData)
+        }
+
+        /// As the choice needs it.
+        pub fn arm(&mut self) -> Arm<'_> {
+            Arm::new(Choice::Operation(&self.0))
+        }
+
+        /// `None`: another arm was chosen.
+        pub fn outcome(self) -> Option<()> {
+            self.0.take().then_some(())
         }
     }
 
@@ -119,6 +152,8 @@ pub mod parts {
 ///     recv(receiver) -> result => expression,        // result: Result<T, RecvError>
 ///     send(sender, value) -> result => expression,   // result: Result<(), SendError<T>>
 ///     wait(future) -> output => expression,          // output: the future's
+///     readable(fd) => expression,                    // a read from the descriptor would not block
+///     writable(fd) => expression,                    // a write to it would not block
 ///     default => expression,                         // if no other arm can be done at once
 ///     default(duration) => expression,               // or within a time
 /// }
@@ -135,6 +170,9 @@ pub mod parts {
 /// nothing: their channels are as they were. Their values and futures are dropped before the expression runs, so a
 /// future or value that is to outlive the select is lent (`wait(&mut future)`), or put into a [`Select`], which keeps
 /// it. A closed channel can always be received from and sent to: the result says so.
+///
+/// `readable` and `writable` take what is [`AsFd`](std::os::fd::AsFd), a socket say, and do nothing with it. Another
+/// coroutine may have read by the time that the expression does.
 ///
 /// To wait for a time, receive from [`after`](crate::chan::after). A select allocates nothing, and takes part in
 /// everything as a [`recv`](crate::chan::Receiver::recv) does: it can be cancelled, and lets others go first now and then.
@@ -202,6 +240,12 @@ macro_rules! __select_arms {
     ($index:tt $arms:tt $default:tt wait($future:expr $(,)?) -> $output:pat => $($rest:tt)*) => {
         $crate::__select_body!($index $arms $default {wait ($future) ($output)} $($rest)*)
     };
+    ($index:tt $arms:tt $default:tt readable($fd:expr $(,)?) => $($rest:tt)*) => {
+        $crate::__select_body!($index $arms $default {readable ($fd) (())} $($rest)*)
+    };
+    ($index:tt $arms:tt $default:tt writable($fd:expr $(,)?) => $($rest:tt)*) => {
+        $crate::__select_body!($index $arms $default {writable ($fd) (())} $($rest)*)
+    };
     ($index:tt $arms:tt [] default => $($rest:tt)*) => {
         $crate::__select_default!($index $arms ($crate::chan::parts::Patience::Zero) $($rest)*)
     };
@@ -234,11 +278,24 @@ macro_rules! __select_arms {
             ::std::stringify!($($rest)*), "`"
         ))
     };
+    ($index:tt $arms:tt $default:tt readable $($rest:tt)*) => {
+        ::std::compile_error!(::std::concat!(
+            "select!: an arm `readable` is `readable(fd) => expression`, but here it is `readable ",
+            ::std::stringify!($($rest)*), "`"
+        ))
+    };
+    ($index:tt $arms:tt $default:tt writable $($rest:tt)*) => {
+        ::std::compile_error!(::std::concat!(
+            "select!: an arm `writable` is `writable(fd) => expression`, but here it is `writable ",
+            ::std::stringify!($($rest)*), "`"
+        ))
+    };
     ($index:tt $arms:tt $default:tt $other:tt $($rest:tt)*) => {
         ::std::compile_error!(::std::concat!(
             "select!: `", ::std::stringify!($other), "` is no arm; the arms are \
              recv(receiver) -> pattern => expression, send(sender, value) -> pattern => expression, \
-             wait(future) -> pattern => expression, default => expression"
+             wait(future) -> pattern => expression, readable(fd) => expression, writable(fd) => expression, \
+             default => expression"
         ))
     };
 }
@@ -330,6 +387,14 @@ macro_rules! __select_variable {
     ($arm:ident send ($sender:expr, $value:expr)) => {
         let sender = &$sender;
         let mut $arm = $crate::chan::parts::SendArm::new(sender, $value);
+    };
+    ($arm:ident readable ($fd:expr)) => {
+        let fd = &$fd;
+        let mut $arm = $crate::chan::parts::ReadyArm::readable(fd);
+    };
+    ($arm:ident writable ($fd:expr)) => {
+        let fd = &$fd;
+        let mut $arm = $crate::chan::parts::ReadyArm::writable(fd);
     };
     ($arm:ident wait ($future:expr)) => {
         let future = ::std::pin::pin!(::std::future::IntoFuture::into_future($future));

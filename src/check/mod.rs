@@ -16,7 +16,6 @@
 //! |---|---|
 //! | `names` | whether a function of a backtrace is one that a path names |
 //! | `rules` | the list: functions inside which no coroutine may suspend |
-//! | `symbols` | the functions at an address |
 //! | `walk` | the addresses of a stack's frames, without an allocation |
 //! | `thread` | the thread that gives addresses their names, and its proof that it can |
 //! | `report` | what is printed |
@@ -61,8 +60,6 @@ mod names;
 mod report;
 #[cfg(feature = "check")]
 mod rules;
-#[cfg(feature = "check")]
-mod symbols;
 #[cfg(feature = "check")]
 mod thread;
 #[cfg(feature = "check")]

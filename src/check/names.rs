@@ -16,6 +16,8 @@
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
+use crate::frames::symbols_at;
+
 /// A function of a backtrace.
 pub(super) struct Function {
     /// Demangled, without the hash of legacy mangling.
@@ -52,6 +54,12 @@ impl Function {
         let [modules @ .., last] = &*segments else { return false };
         self.plain == *last && self.file.as_ref().is_some_and(|file| stands_in(file, modules))
     }
+}
+
+/// The functions that the call stands in which returns to `address`, the innermost first.
+pub(super) fn functions_at(address: usize) -> Vec<Function> {
+    let symbols = symbols_at(address).into_iter();
+    symbols.map(|symbol| Function::new(symbol.name, symbol.file, symbol.line)).collect()
 }
 
 /// As a backtrace shows it, over two lines.

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use super::names::Function;
+use super::names::{Function, functions_at};
 use super::rules::{Finding, Harm, Rules};
-use super::symbols::functions_at;
 
 /// A coroutine that suspends where it must not, as text.
 pub(super) struct Violation<'a> {

@@ -10,9 +10,9 @@ use std::process;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, mpsc};
 
 use super::VARIABLE;
+use super::names::functions_at;
 use super::report::Violation;
 use super::rules::{Finding, Rules};
-use super::symbols::functions_at;
 use super::walk::{Section, each_frame};
 use crate::base::lock::{lock, wait};
 use crate::base::{env, report};

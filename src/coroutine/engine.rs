@@ -22,6 +22,13 @@ pub(crate) struct Bounds {
     limit: StackPointer,
 }
 
+#[cfg(feature = "dump")]
+impl Bounds {
+    pub(super) fn new(base: StackPointer, limit: StackPointer) -> Bounds {
+        Bounds { base, limit }
+    }
+}
+
 // SAFETY: C1, S3, the memory between the two is readable and writable, has a guard below it, and is used
 // by one engine at a time. A record's address is a multiple of 64.
 unsafe impl Stack for Bounds {
@@ -93,6 +100,12 @@ impl<In, Out> Engine<In, Out> {
         let inner = unsafe { corosensei::Coroutine::with_stack_unchecked(bounds, body) };
         let inner = UnsafeCell::new(ManuallyDrop::new(inner));
         (Engine { inner }, record)
+    }
+
+    /// Where corosensei's coroutine is.
+    #[cfg(feature = "dump")]
+    pub(super) fn inner(&self) -> *const corosensei::Coroutine<In, Out, (), Bounds> {
+        self.inner.get().cast_const().cast()
     }
 
     /// Runs the coroutine until it suspends itself, `Some`, or ends, `None`.

@@ -17,8 +17,13 @@
 //!   the x87 control word, which belong to the thread.
 //! - **C6** What a raw coroutine's function uses outlives the coroutine. The owner of the coroutine ends it first, or
 //!   ends the process.
+//! - **C7** corosensei's `Coroutine` is words, without padding, so each may be read as one.
 
 mod engine;
 pub mod raw;
+#[cfg(feature = "dump")]
+mod suspended;
 
 pub(crate) use engine::{Engine, Identity, Switch, prepare_process, prepare_thread};
+#[cfg(feature = "dump")]
+pub(crate) use suspended::StackPointerPlace;

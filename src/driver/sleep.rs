@@ -8,9 +8,10 @@
 //! other side reads `ASLEEP` and wakes it. If the other's is first, the worker's last look sees the
 //! push. There is no third case.
 //!
-//! Of all who find a worker asleep one moves the state on, and that one wakes the thread. The state is the word that
-//! the thread blocks on, so a thread that has not blocked yet does not. A thread that wakes up for no reason just
-//! looks round once too often.
+//! Of all who find a worker asleep one moves the state on, and that one wakes the thread. A worker blocks on the state
+//! word itself until it has a [`Poller`], and in that from then on; the state says which, so whoever moves it on knows
+//! how to wake. A thread that has not blocked yet does not: the word has changed, or the poller's next wait is over
+//! at once. A thread that wakes up for no reason just looks round once too often.
 //!
 //! # Whether all sleep at the same time
 //!
@@ -28,19 +29,29 @@
 //! The caller excludes threads that are no workers. A worker may also come back although nobody woke it; then it
 //! finds no work, or work that a worker brought, to whom the proof applies.
 
+use std::io;
+use std::sync::OnceLock;
 use std::time::Instant;
 
+use super::poller::{Events, Poller};
 use crate::base::atomics::{AtomicUsize, Ordering, fence};
 use crate::base::futex::Futex;
 
 /// The worker runs, or is about to look for work.
 const AWAKE: u32 = 0;
-/// The worker blocks, or is about to, unless its last look finds something.
+/// The worker blocks on the word, or is about to, unless its last look finds something.
 const ASLEEP: u32 = 1;
+/// As before, in its poller.
+const ASLEEP_IN_POLLER: u32 = 2;
 /// Somebody has woken it, for what is in its inbox or for something else that is its own.
-const CALLED: u32 = 2;
+const CALLED: u32 = 3;
 /// Somebody has woken it to search for fresh tasks.
-const TO_SEARCH: u32 = 3;
+const TO_SEARCH: u32 = 4;
+
+/// Whether the state is that of a worker that sleeps, or is about to.
+fn is_asleep(state: u32) -> bool {
+    matches!(state, ASLEEP | ASLEEP_IN_POLLER)
+}
 
 /// Why a worker that was asleep is awake.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,37 +66,62 @@ pub(crate) enum Woken {
 
 /// The state word by which one worker sleeps and is woken.
 pub(crate) struct Sleep {
-    /// The worker blocks on this word.
+    /// The worker blocks on this word while it has no poller.
     state: Futex,
+    /// Made by the worker at its first descriptor. A later worker that sleeps by the same word has it too.
+    poller: OnceLock<Poller>,
     /// Grows when the worker begins to block without a deadline, and when it ends to: odd in between.
     endless: AtomicUsize,
 }
 
 impl Sleep {
     pub(crate) fn new() -> Sleep {
-        Sleep { state: Futex::new(AWAKE), endless: AtomicUsize::new(0) }
+        Sleep { state: Futex::new(AWAKE), poller: OnceLock::new(), endless: AtomicUsize::new(0) }
+    }
+
+    /// What the worker waits in for descriptors, if it has waited for one.
+    pub(crate) fn poller(&self) -> Option<&Poller> {
+        self.poller.get()
+    }
+
+    /// As [`poller`](Sleep::poller), and makes it if there is none. By the worker, which is awake.
+    ///
+    /// # Errors
+    ///
+    /// As [`Poller::new`].
+    pub(crate) fn poller_or_new(&self) -> io::Result<&Poller> {
+        match self.poller.get() {
+            Some(poller) => Ok(poller),
+            None => {
+                let poller = Poller::new()?;
+                Ok(self.poller.get_or_init(|| poller))
+            }
+        }
     }
 
     /// Announces that the worker is going to sleep; what it looks at afterwards decides.
     pub(crate) fn prepare(&self) {
+        let asleep = if self.poller.get().is_some() { ASLEEP_IN_POLLER } else { ASLEEP };
         // Release: pairs with `endless`.
-        self.state.store(ASLEEP, Ordering::Release);
+        self.state.store(asleep, Ordering::Release);
         fence(Ordering::SeqCst);
     }
 
-    /// Blocks until somebody wakes the worker or `deadline` comes. May return early. By the worker, after
-    /// [`prepare`](Sleep::prepare).
-    pub(crate) fn block(&self, deadline: Option<Instant>) {
-        match deadline {
+    /// Blocks until somebody wakes the worker, `deadline` comes, or there are `events`. May return early. By the worker,
+    /// after [`prepare`](Sleep::prepare).
+    pub(crate) fn block(&self, deadline: Option<Instant>, events: &mut Events) {
+        if deadline.is_none() {
+            self.count_endless();
+        }
+        match self.poller.get() {
+            Some(poller) => poller.wait(events, deadline),
             None => {
-                self.count_endless();
-                self.state.wait(ASLEEP, None);
-                self.count_endless();
+                let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+                self.state.wait(ASLEEP, deadline.map(left));
             }
-            Some(deadline) => {
-                let left = deadline.saturating_duration_since(Instant::now());
-                self.state.wait(ASLEEP, Some(left));
-            }
+        }
+        if deadline.is_none() {
+            self.count_endless();
         }
     }
 
@@ -107,31 +143,24 @@ impl Sleep {
     /// Wakes the worker if it sleeps and nobody else has. The caller has passed a `SeqCst` fence
     /// after whatever it brought.
     pub(crate) fn wake(&self) {
-        if self.rouse(CALLED) {
-            self.state.wake();
-        }
+        self.rouse(CALLED, || ());
     }
 
     /// As [`wake`](Sleep::wake), for a search; `count` runs before the worker does. False: it does
     /// not sleep, or somebody else has woken it.
     pub(crate) fn wake_to_search(&self, count: impl FnOnce()) -> bool {
-        let roused = self.rouse(TO_SEARCH);
-        if roused {
-            count();
-            self.state.wake();
-        }
-        roused
+        self.rouse(TO_SEARCH, count)
     }
 
     /// Whether the worker sleeps, or is about to.
     pub(crate) fn is_asleep(&self) -> bool {
-        self.state.load(Ordering::Relaxed) == ASLEEP
+        is_asleep(self.state.load(Ordering::Relaxed))
     }
 
     /// Which of its endless sleeps the worker is in, if it is in one and nobody has woken it.
     pub(crate) fn endless(&self) -> Option<usize> {
         // Acquire: pairs with `prepare`, so that the number is not that of an earlier sleep.
-        if self.state.load(Ordering::Acquire) != ASLEEP {
+        if !is_asleep(self.state.load(Ordering::Acquire)) {
             return None;
         }
         // Acquire: pairs with `count_endless`.
@@ -139,12 +168,24 @@ impl Sleep {
         (number % 2 == 1).then_some(number)
     }
 
-    fn rouse(&self, why: u32) -> bool {
+    /// Moves the state on, and wakes the thread after `before`. False: the worker does not sleep, or somebody else has
+    /// woken it.
+    fn rouse(&self, why: u32, before: impl FnOnce()) -> bool {
         // The load keeps a busy worker's cache line where it is.
-        self.state.load(Ordering::Relaxed) == ASLEEP
-            && self
+        let asleep = self.state.load(Ordering::Relaxed);
+        if !is_asleep(asleep)
+            || self
                 .state
-                .compare_exchange(ASLEEP, why, Ordering::Release, Ordering::Relaxed)
-                .is_ok()
+                .compare_exchange(asleep, why, Ordering::AcqRel, Ordering::Relaxed)
+                .is_err()
+        {
+            return false;
+        }
+        before();
+        match self.poller.get() {
+            Some(poller) if asleep == ASLEEP_IN_POLLER => poller.wake(),
+            _ => self.state.wake(),
+        }
+        true
     }
 }

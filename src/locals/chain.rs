@@ -14,8 +14,10 @@
 //! or by one [`AtExit`], and is consumed once.
 
 use std::cell::Cell;
-use std::mem::{ManuallyDrop, MaybeUninit};
-use std::ptr::NonNull;
+use std::mem::ManuallyDrop;
+use std::ptr::{self, NonNull};
+
+use crate::base::block::RawBlock;
 
 /// The part of a handler that does not depend on its closure.
 struct Handler {
@@ -43,33 +45,33 @@ impl<F: FnOnce()> HandlerBlock<F> {
     ///
     /// `handler` heads a `HandlerBlock<F>` that the caller owns and never looks at again (L7).
     unsafe fn consume(handler: NonNull<Handler>, fate: Fate) {
-        let block = handler.cast::<HandlerBlock<F>>().as_ptr();
+        // SAFETY: L7, the block that `HandlerSlot::filled` left, with the type that it had there.
+        let block = unsafe { RawBlock::<HandlerBlock<F>>::from_raw(handler.cast()) };
         match fate {
             Fate::Run => {
                 // SAFETY: L7, the block is ours, and the closure is there.
-                let closure = unsafe { (&raw const (*block).closure).read() };
+                let closure = unsafe { (&raw const (*block.as_ptr()).closure).read() };
                 // The block is freed before the closure runs, because the closure may run for long.
-                // SAFETY: L7, the box that `HandlerSlot::filled` leaked; what is left in it needs no drop.
-                drop(unsafe { Box::from_raw(block.cast::<MaybeUninit<HandlerBlock<F>>>()) });
+                drop(block);
                 closure();
             }
-            // SAFETY: L7, the box that `HandlerSlot::filled` leaked, with the type it had there.
-            Fate::Drop => drop(unsafe { Box::from_raw(block) }),
+            // SAFETY: L7, as above.
+            Fate::Drop => unsafe { ptr::drop_in_place(&raw mut (*block.as_ptr()).closure) },
         }
     }
 }
 
 /// A new block, whose closure is to be written. If it is dropped, the block is freed.
-pub(crate) struct HandlerSlot<F>(Box<MaybeUninit<HandlerBlock<F>>>);
+pub(crate) struct HandlerSlot<F>(RawBlock<HandlerBlock<F>>);
 
 impl<F: FnOnce() + 'static> HandlerSlot<F> {
     #[inline]
     pub(crate) fn new() -> HandlerSlot<F> {
         let consume = HandlerBlock::<F>::consume;
         let handler = Handler { next: Cell::new(None), round: Cell::new(0), consume };
-        let mut block = Box::<HandlerBlock<F>>::new_uninit();
+        let block = RawBlock::<HandlerBlock<F>>::new();
         // SAFETY: L7, the block is new and ours.
-        unsafe { (&raw mut (*block.as_mut_ptr()).handler).write(handler) };
+        unsafe { (&raw mut (*block.as_ptr()).handler).write(handler) };
         HandlerSlot(block)
     }
 
@@ -77,7 +79,7 @@ impl<F: FnOnce() + 'static> HandlerSlot<F> {
     #[inline]
     pub(crate) fn closure(&mut self) -> *mut F {
         // SAFETY: L7, the block is ours.
-        unsafe { &raw mut (*self.0.as_mut_ptr()).closure }
+        unsafe { &raw mut (*self.0.as_ptr()).closure }
     }
 
     /// # Safety
@@ -86,7 +88,7 @@ impl<F: FnOnce() + 'static> HandlerSlot<F> {
     #[inline]
     pub(crate) unsafe fn filled(self) -> AtExit {
         // The pointer is made from the whole block, so it may reach beyond the link.
-        AtExit(NonNull::from(Box::leak(self.0)).cast())
+        AtExit(self.0.into_raw().cast())
     }
 }
 

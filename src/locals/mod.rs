@@ -40,14 +40,16 @@
 //!
 //! - **L1** (life) A node's value lives while its count is above zero. Its block and its name live
 //!   while the count is above zero or a `WeakNode` of the node exists. Each `Ref` and each `Held` owns a count, and
-//!   the order list owns one for each node in it. Nothing else owns a count. A new block belongs to its `Block`
-//!   alone, and has no value until it is `filled`.
+//!   the order list owns one for each node in it. Nothing else owns a count. It cannot wrap: `Ref::share` has a limit,
+//!   and what is lent for the length of a call is lent on a coroutine's stack, which does not hold as many calls again.
+//!   A new block belongs to its `Block` alone, and has no value until it is `filled`.
 //! - **L2** (places) `home` says where a node is. Unless it is `Nowhere`, the node is in the order
 //!   list of the one `Locals` that it was stored in. So the nodes that the small array, the table and the
 //!   list point to are alive. Whoever removes a node empties its place, and then unlinks it from the list, before
 //!   any other code runs.
 //! - **L3** (types) A node's vtable was made from the types of its block. A name or a value is
-//!   used only as a type whose `TypeId` was compared with the vtable's.
+//!   used only as a type whose `TypeId` was compared with the vtable's, or whose vtable that is. The value under the
+//!   address of a `LocalKey<T>` is a `T`: only that key stores there, and an address is that of one key for ever.
 //! - **L4** (one writer) A value is overwritten or moved out only while its count shows that the
 //!   list and the writer are the only owners. So no reference to the value exists then.
 //! - **L5** (one thread) Nothing here is `Send` or `Sync`. Between two statements of this module no code
@@ -70,15 +72,16 @@ mod table;
 mod tests;
 
 use std::cell::Cell;
+use std::ptr::NonNull;
 
 use chain::Chain;
 pub(crate) use chain::HandlerSlot;
 pub(crate) use name::{Fixed, Keyed, Name};
 pub(crate) use node::{Block, Kind};
-use node::{Home, Link};
+use node::{Home, Link, NodeHeader, name_in, name_of};
 use order::Order;
 use owner::Ref;
-pub(crate) use owner::{Held, Unstored};
+pub(crate) use owner::{Held, MOST, Unstored};
 pub(crate) use shadow::{Removed, Shadow};
 use table::Table;
 
@@ -147,9 +150,66 @@ impl Locals {
     }
 
     /// The value under `name`, if there is one and it is a `V`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get<N: Name, V: 'static>(&self, name: &N) -> Option<Held<V>> {
-        self.find(name, &mut None)?.typed()
+        let clock = self.clock.get();
+        match self.first(name, clock) {
+            Ok(held) => Some(held),
+            Err(SMALL) if self.has_no_more(clock) => None,
+            Err(index) => self.get_from(index, name, clock),
+        }
+    }
+
+    /// Whether a search that has passed over the small array is over, since there is no table, and the user's code has
+    /// changed nothing since the clock was `clock`.
+    #[inline(always)]
+    fn has_no_more(&self, clock: u64) -> bool {
+        self.table.is_empty() && self.clock.get() == clock
+    }
+
+    /// The rest of [`get`](Locals::get).
+    #[inline(never)]
+    fn get_from<N: Name, V: 'static>(&self, index: usize, name: &N, clock: u64) -> Option<Held<V>> {
+        self.find_from(index, name, &mut None, clock)?.typed()
+    }
+
+    /// The value under `name`, if the first name with its tag is `name`, and the value is a `V`. Most searches end
+    /// here, where they are made. Otherwise the place of the small array from which [`find_from`](Locals::find_from)
+    /// goes on.
+    #[inline(always)]
+    fn first<N: Name, V: 'static>(&self, name: &N, clock: u64) -> Result<Held<V>, usize> {
+        let (index, node) = self.first_with(name.tag()).ok_or(SMALL)?;
+        // SAFETY: L2, the small array points to live nodes.
+        if !unsafe { node.as_ref() }.heads::<N, V>() {
+            return Err(index);
+        }
+        // SAFETY: L3, its types were compared.
+        let stored = unsafe { name_of::<N, V>(node) };
+        // SAFETY: L1, it is alive; no user code runs.
+        match name.plainly_equals(unsafe { stored.as_ref() }) {
+            // SAFETY: L2 and L3, as above.
+            Some(true) => return Ok(unsafe { Held::share(node) }),
+            Some(false) => {}
+            None => {
+                // SAFETY: L2 and L3, as above.
+                let held = unsafe { Held::share(node) };
+                // SAFETY: L1, we own a count.
+                if unsafe { stored.as_ref() } == name && self.clock.get() == clock {
+                    return Ok(held);
+                }
+            }
+        }
+        Err(index + 1)
+    }
+
+    /// The first place of the small array whose name has this tag.
+    #[inline(always)]
+    fn first_with(&self, tag: u64) -> Option<(usize, NonNull<NodeHeader>)> {
+        // A place that is not in use has the tag 0.
+        let (index, place) = self.small.iter().enumerate().find(|(_, p)| p.get().tag == tag)?;
+        let node = place.get().node;
+        // SAFETY: L2, a place with a tag points to a node.
+        Some((index, unsafe { node.unwrap_unchecked() }))
     }
 
     /// As [`get`](Locals::get), but a value that is no `V` is an error: the name of its type.
@@ -162,17 +222,18 @@ impl Locals {
         node.typed().map(Some).ok_or(type_name)
     }
 
-    /// As [`get`](Locals::get). An address is its own tag, so the small array is searched without a look at the
-    /// nodes.
+    /// As [`get`](Locals::get), for a name among the first five: an address is its own tag, and is found without a look
+    /// at names. `None` also where the name is in the table: ask `get` then.
+    ///
+    /// # Safety
+    ///
+    /// What is stored under `name` is a `V`, whoever stores it. These are a coroutine's. The answer stays in the frame of
+    /// a call on its stack, and is dropped when the call ends.
     #[inline(always)]
-    pub(crate) fn get_fixed<V: 'static>(&self, name: Fixed) -> Option<Held<V>> {
-        // A place that is not in use has the tag 0.
-        match self.small.iter().map(Cell::get).find(|entry| entry.tag == name.tag()) {
-            // SAFETY: L2, the small array points to live nodes.
-            Some(entry) => unsafe { Held::share(entry.node?) },
-            None if self.table.is_empty() => None,
-            None => self.get(&name),
-        }
+    pub(crate) unsafe fn get_fixed<V: 'static>(&self, name: Fixed) -> Option<Held<V>> {
+        let (_, node) = self.first_with(name.tag())?;
+        // SAFETY: L2, the small array points to live nodes; L3, the caller's word.
+        Some(unsafe { Held::lend(node) })
     }
 
     /// Swaps `value` with the one under `name`, if that is a `V` that nobody else holds. Otherwise gives what was
@@ -184,8 +245,13 @@ impl Locals {
         value: &mut V,
         kind: Kind<N, V>,
     ) -> Result<(), Found> {
-        let mut digest = None;
-        match self.find(name, &mut digest) {
+        let (mut digest, clock) = (None, self.clock.get());
+        let node = match self.first::<N, V>(name, clock) {
+            Ok(held) => Some(held.into_ref()),
+            Err(SMALL) if self.has_no_more(clock) => None,
+            Err(index) => self.find_from(index, name, &mut digest, clock),
+        };
+        match node {
             // Two owners are the list and ourselves.
             Some(node) if node.count() == 2 && node.holds::<V>() && !self.refuses() => {
                 // SAFETY: L3, it holds a `V`; L4, nobody else does.
@@ -205,6 +271,13 @@ impl Locals {
     #[inline]
     pub(crate) fn insert_at<N: Name, V: 'static>(&self, found: Found, node: Unstored<N, V>) {
         let Found { node: found, digest } = found;
+        let has_room = usize::from(self.len.get()) < SMALL;
+        if found.is_none() && has_room && !self.refuses() {
+            // Most often. Neither allocates nor runs user code.
+            let tag = node.name().tag();
+            self.add(tag, node.into_ref());
+            return;
+        }
         let node = node.into_ref();
         if self.refuses() {
             // First, so that we are no owner: the `Drop` of the refused value may take or delete the found one.
@@ -293,8 +366,19 @@ impl Locals {
     /// The node of `name`. `digest` gets the name's hash if the search needs it.
     #[inline]
     fn find<N: Name>(&self, name: &N, digest: &mut Option<u64>) -> Option<Ref> {
-        let clock = self.clock.get();
-        let found = self.look(name, digest, clock);
+        self.find_from(0, name, digest, self.clock.get())
+    }
+
+    /// The node of `name`, after a search that has passed over the places before `index` since the clock was `clock`.
+    #[inline]
+    fn find_from<N: Name>(
+        &self,
+        index: usize,
+        name: &N,
+        digest: &mut Option<u64>,
+        clock: u64,
+    ) -> Option<Ref> {
+        let found = self.look(index, name, digest, clock);
         if self.clock.get() == clock {
             return found;
         }
@@ -308,7 +392,7 @@ impl Locals {
         let mut found = None;
         for _ in 1..SEARCHES {
             let clock = self.clock.get();
-            found = self.look(name, digest, clock);
+            found = self.look(0, name, digest, clock);
             if self.clock.get() == clock {
                 break;
             }
@@ -316,26 +400,49 @@ impl Locals {
         found.filter(Ref::is_stored)
     }
 
-    /// One search, which ends early if the clock leaves `clock`.
+    /// One search, from a place of the small array on. It ends early if the clock leaves `clock`.
     #[inline(always)]
-    fn look<N: Name>(&self, name: &N, digest: &mut Option<u64>, clock: u64) -> Option<Ref> {
+    fn look<N: Name>(
+        &self,
+        first: usize,
+        name: &N,
+        digest: &mut Option<u64>,
+        clock: u64,
+    ) -> Option<Ref> {
         let tag = name.tag();
-        for index in 0..SMALL {
-            if index >= usize::from(self.len.get()) {
-                break;
-            }
-            let entry = self.small[index].get();
-            if entry.tag == tag
-                && let Some(node) = entry.node
-            {
+        for place in self.small.iter().skip(first) {
+            let Entry { tag: stored, node: Some(node) } = place.get() else { break };
+            if stored == tag {
                 // SAFETY: L2, the small array points to live nodes.
-                let node = unsafe { Ref::share(node) };
-                if node.name::<N>().is_some_and(|stored| stored == name) {
-                    return Some(node);
+                let found = unsafe { Self::if_named(node, name) };
+                if found.is_some() {
+                    return found;
                 }
             }
         }
         if self.table.is_empty() { None } else { self.look_in_table(name, digest, clock) }
+    }
+
+    /// The node, if its name equals this one.
+    ///
+    /// # Safety
+    ///
+    /// The node is alive (L1).
+    #[inline(always)]
+    unsafe fn if_named<N: Name>(node: NonNull<NodeHeader>, name: &N) -> Option<Ref> {
+        // SAFETY: L1, the caller's word.
+        let stored = unsafe { name_in::<N>(node)? };
+        // SAFETY: L1, as above; no user code runs.
+        match name.plainly_equals(unsafe { stored.as_ref() }) {
+            // SAFETY: L1, as above.
+            Some(is_equal) => is_equal.then(|| unsafe { Ref::share(node) }),
+            None => {
+                // SAFETY: L1, as above.
+                let node = unsafe { Ref::share(node) };
+                // SAFETY: L1, we own a count.
+                (unsafe { stored.as_ref() } == name).then_some(node)
+            }
+        }
     }
 
     #[inline(never)]
@@ -370,6 +477,13 @@ impl Locals {
         self.enlist(node);
     }
 
+    /// Stores a new node under a name that is not there, and whose tag is known, in the small array, which has room.
+    #[inline(never)]
+    fn add(&self, tag: u64, node: Ref) {
+        self.place_small(tag, &node);
+        self.enlist(node);
+    }
+
     /// Makes a node the newest of the list.
     fn enlist(&self, node: Ref) {
         node.header().round.set(self.round.get());
@@ -386,13 +500,19 @@ impl Locals {
             self.table.insert(node);
             header.home.set(Home::Table);
         } else {
-            let index = self.len.get();
-            let name = node.name::<N>();
-            let tag = name.map_or(0, N::tag);
-            self.small[usize::from(index)].set(Entry { tag, node: Some(node.as_ptr()) });
-            self.len.set(index + 1);
-            header.home.set(Home::Small(index));
+            self.place_small(node.name::<N>().map_or(0, N::tag), node);
+            return;
         }
+        self.tick();
+    }
+
+    /// Gives a node a place in the small array, which has room.
+    #[inline(always)]
+    fn place_small(&self, tag: u64, node: &Ref) {
+        let index = self.len.get();
+        self.small[usize::from(index)].set(Entry { tag, node: Some(node.as_ptr()) });
+        self.len.set(index + 1);
+        node.header().home.set(Home::Small(index));
         self.tick();
     }
 

@@ -9,8 +9,9 @@
 //! makes one comparison more. The tags of keys are odd, and those of addresses are even and not 0. So an even tag
 //! identifies its name, and no tag is 0.
 
-use std::any::TypeId;
+use std::any::{Any, TypeId};
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::ptr;
 use std::sync::LazyLock;
 
 /// What a value can be stored under. Implemented here and nowhere else.
@@ -20,6 +21,12 @@ pub(crate) trait Name: Eq + 'static {
 
     /// The hash for the table. May run user code.
     fn digest(&self) -> u64;
+
+    /// Whether the names are equal, if that can be told without user code.
+    #[inline(always)]
+    fn plainly_equals(&self, _other: &Self) -> Option<bool> {
+        None
+    }
 }
 
 /// A key of the user's. `==` runs the user's `Eq`.
@@ -36,6 +43,19 @@ impl<K: Hash + Eq + 'static> Name for Keyed<K> {
         // One seed for the process, so that keys from outside cannot be chosen to collide.
         static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         SEED.hash_one(&self.0)
+    }
+
+    /// Told of the strings alone. Of other keys with an `Eq` of the compiler's making, the optimizer sees as much.
+    #[inline(always)]
+    fn plainly_equals(&self, other: &Self) -> Option<bool> {
+        let (one, other): (&dyn Any, &dyn Any) = (&self.0, &other.0);
+        if let (Some(one), Some(other)) = (one.downcast_ref(), other.downcast_ref()) {
+            let (one, other): (&&'static str, &&'static str) = (one, other);
+            // Most often it is the same literal.
+            return Some(ptr::eq(*one, *other) || one == other);
+        }
+        let (one, other) = (one.downcast_ref::<String>()?, other.downcast_ref::<String>()?);
+        Some(one == other)
     }
 }
 
@@ -65,6 +85,11 @@ impl Name for Fixed {
         // Fibonacci hashing. The table uses the low bits of the hash, and the entropy of an address lies in its
         // higher ones. So the halves of the product are swapped.
         (self.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32)
+    }
+
+    #[inline(always)]
+    fn plainly_equals(&self, other: &Self) -> Option<bool> {
+        Some(self == other)
     }
 }
 

@@ -20,9 +20,10 @@ use std::any::{self, Any, TypeId};
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, offset_of};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use super::name::Name;
+use crate::base::block::RawBlock;
 use crate::unwind::catch_and_report;
 
 /// A pointer from one node to another.
@@ -73,6 +74,16 @@ impl NodeHeader {
     #[inline(always)]
     pub(super) fn holds<V: 'static>(&self) -> bool {
         self.vtable.get().value == TypeId::of::<V>()
+    }
+
+    /// Whether this heads a `Node<N, V>`. The usual node of these types is recognised by the address of its vtable.
+    /// Several vtables may be alike, of an inheritable value or of another unit of compilation, so another address
+    /// proves nothing.
+    #[inline(always)]
+    pub(super) fn heads<N: Name, V: 'static>(&self) -> bool {
+        let vtable = self.vtable.get();
+        ptr::eq(vtable, Kind::<N, V>::PRIVATE.vtable)
+            || (vtable.name == TypeId::of::<N>() && vtable.value == TypeId::of::<V>())
     }
 }
 
@@ -184,9 +195,7 @@ impl<N: Name, V: 'static> Block<N, V> {
             hash: Cell::new(0),
             next: Cell::new(None),
         };
-        let block = Box::leak(Box::<Node<N, V>>::new_uninit());
-        // The pointer is made from the whole block, so it may reach beyond the header.
-        let node = NonNull::from(block).cast::<Node<N, V>>();
+        let node = RawBlock::<Node<N, V>>::new().into_raw();
         // SAFETY: L1, the block is new and ours.
         unsafe {
             (&raw mut (*node.as_ptr()).head.header).write(header);
@@ -227,16 +236,30 @@ impl<N, V> Drop for Block<N, V> {
         let blocks = unsafe { &self.0.as_ref().blocks };
         blocks.set(blocks.get() - 1);
         if blocks.get() == 0 {
-            // SAFETY: L1 and L3, a `Box` of this very type was leaked for it in `Block::new`.
-            let block = unsafe { Box::from_raw(self.0.cast::<Node<N, V>>().as_ptr()) };
+            // SAFETY: L1 and L3, `Block::new` made it for a node of this layout.
+            let block = unsafe { RawBlock::<Node<N, V>>::from_raw(self.0.cast()) };
+            // The block is freed after the name's `Drop`, by a panic too.
+            // SAFETY: L1, as above; the value is gone, and the name is there.
+            let drop_name = move || unsafe { ptr::drop_in_place(&raw mut (*block.as_ptr()).name) };
             if std::thread::panicking() {
                 // The panic may be the value's. A second one, of the name, would abort the process.
-                catch_and_report(|| drop(block));
+                catch_and_report(drop_name);
             } else {
-                drop(block);
+                drop_name();
             }
         }
     }
+}
+
+/// The name in a `Node<N, V>`.
+///
+/// # Safety
+///
+/// The block is alive, and a `Node<N, V>`.
+#[inline(always)]
+pub(super) unsafe fn name_of<N, V>(node: NonNull<NodeHeader>) -> NonNull<N> {
+    // SAFETY: L3, an `N` lies at this offset.
+    unsafe { node.byte_add(offset_of!(Node<N, V>, name)).cast() }
 }
 
 /// The name in a block, if it is an `N`.

@@ -16,6 +16,7 @@
 //!
 //! The invariants are those of the parent module.
 
+use std::hint;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::process;
@@ -67,6 +68,10 @@ impl<N: Name, V: 'static> Unstored<N, V> {
     }
 }
 
+/// The most owners that a node may have, without those that it is lent to. Each of these has a frame of its own on one
+/// stack of a coroutine.
+pub(crate) const MOST: u32 = u32::MAX / 2;
+
 /// Shared ownership of a node, whatever its types.
 pub(super) struct Ref(NonNull<NodeHeader>);
 
@@ -80,7 +85,10 @@ impl Ref {
     pub(super) unsafe fn share(node: NonNull<NodeHeader>) -> Ref {
         // SAFETY: L1, the caller's word.
         let count = unsafe { &node.as_ref().count };
-        if count.get() == u32::MAX {
+        // So the compiler knows that what raises the count and lowers it again does not free the node.
+        // SAFETY: L1, it is alive.
+        unsafe { hint::assert_unchecked(count.get() > 0) };
+        if count.get() >= MOST {
             too_many();
         }
         count.set(count.get() + 1);
@@ -224,7 +232,7 @@ fn free(node: NonNull<NodeHeader>) {
 /// Only `mem::forget` in a loop gets here. A count that wrapped would free a value that is in use.
 #[cold]
 fn too_many() -> ! {
-    report::line(format_args!("coro: a stored value has more than {} owners", u32::MAX));
+    report::line(format_args!("coro: a stored value has more than {MOST} owners"));
     process::abort()
 }
 
@@ -235,24 +243,41 @@ pub(crate) struct Held<V> {
 }
 
 impl<V: 'static> Held<V> {
-    /// A further owner of a node, if its value is a `V`. As [`Ref::share`] and [`Ref::typed`], but the type is
-    /// compared before the count is raised. So after inlining, a count that is raised and soon lowered costs nothing.
+    /// A further owner of a node. As [`Ref::share`] and [`Ref::typed`], but the type was compared before the count is
+    /// raised. So after inlining, a count that is raised and soon lowered costs nothing.
     ///
     /// # Safety
     ///
-    /// As [`Ref::share`].
+    /// As [`Ref::share`]. The value is a `V` (L3).
     #[inline(always)]
-    pub(super) unsafe fn share(node: NonNull<NodeHeader>) -> Option<Held<V>> {
+    pub(super) unsafe fn share(node: NonNull<NodeHeader>) -> Held<V> {
         // SAFETY: L1, the caller's word.
-        if !unsafe { node.as_ref() }.holds::<V>() {
-            return None;
-        }
+        Held { node: unsafe { Ref::share(node) }, _value: PhantomData }
+    }
+
+    /// As [`share`](Held::share), for the length of a call: the count is not compared with the most there may be.
+    ///
+    /// # Safety
+    ///
+    /// As [`share`](Held::share). It stays in the frame of a call on a coroutine's stack, and is dropped when the call
+    /// ends.
+    #[inline(always)]
+    pub(super) unsafe fn lend(node: NonNull<NodeHeader>) -> Held<V> {
         // SAFETY: L1, the caller's word.
-        Some(Held { node: unsafe { Ref::share(node) }, _value: PhantomData })
+        let count = unsafe { &node.as_ref().count };
+        // SAFETY: L1, it is alive.
+        unsafe { hint::assert_unchecked(count.get() > 0) };
+        count.set(count.get().wrapping_add(1));
+        Held { node: Ref(node), _value: PhantomData }
     }
 }
 
 impl<V> Held<V> {
+    #[inline(always)]
+    pub(super) fn into_ref(self) -> Ref {
+        self.node
+    }
+
     #[inline(always)]
     pub(crate) fn value(&self) -> &V {
         // SAFETY: L1 and L3, made by `Ref::typed`; L4, nobody writes while we own a count.

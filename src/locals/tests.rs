@@ -341,6 +341,32 @@ fn colliding_tags_and_hashes_are_told_apart() {
 }
 
 #[test]
+fn strings_are_equal_by_what_they_say() {
+    static TEXT: &str = "ones onetwo three four";
+    fn elsewhere(word: &str) -> &'static str {
+        &TEXT[TEXT.find(word).unwrap()..][..word.len()]
+    }
+    // The first ones are told apart in the small array, the others in the table.
+    const WORDS: [&str; 7] = ["one", "two", "on", "", "onetwo", "three", "four"];
+    let locals = locals();
+    for (n, word) in (0..).zip(WORDS) {
+        set_any(&locals, word, n);
+        set_any(&locals, word.to_owned(), n + 100);
+    }
+    for (n, word) in (0..).zip(WORDS) {
+        assert_eq!((get(&locals, word), get(&locals, elsewhere(word))), (Some(n), Some(n)));
+        assert_eq!(get(&locals, word.to_owned()), Some(n + 100));
+    }
+    // The same place, and another length.
+    let longer = elsewhere("ones");
+    set_any(&locals, longer, 7);
+    assert_eq!((get(&locals, &longer[..3]), get(&locals, longer)), (Some(0), Some(7)));
+    assert_eq!(get::<i32>(&locals, &longer[..1]), None);
+    assert_eq!(get::<i32>(&locals, String::from("ones")), None);
+    locals.cleanup();
+}
+
+#[test]
 fn fixed_names_and_keys_share_the_store() {
     let locals = locals();
     for (n, place) in (0u32..).zip(&PLACES) {
@@ -349,8 +375,11 @@ fn fixed_names_and_keys_share_the_store() {
     }
     for (n, place) in (0u32..).zip(&PLACES) {
         assert_eq!(*locals.get::<_, u32>(&Fixed::of(place)).unwrap().value(), n);
-        assert_eq!(*locals.get_fixed::<u32>(Fixed::of(place)).unwrap().value(), n);
-        assert!(locals.get_fixed::<i32>(Fixed::of(place)).is_none(), "of another type");
+        assert!(locals.get::<_, i32>(&Fixed::of(place)).is_none(), "of another type");
+        // SAFETY: L3, under these names there are only values of this type.
+        let at_hand = unsafe { locals.get_fixed::<u32>(Fixed::of(place)) };
+        // Every other one of the first five names is fixed.
+        assert_eq!(at_hand.map(|held| *held.value()), (n < 3).then_some(n));
         assert_eq!(get(&locals, n), Some(n + 100));
     }
     let again = locals.insert(node(Fixed::of(&PLACES[9]), 1)).unwrap();

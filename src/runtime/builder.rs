@@ -4,13 +4,14 @@ use std::io;
 use std::panic::Location;
 
 use super::default::default_runtime;
+use super::place::Place;
 use super::shared::Shared;
 use super::start::Runtime;
 use super::worker::Worker;
 use crate::stack::{self, Class};
-use crate::task::{Free, JoinHandle, Parent, SpawnOptions};
+use crate::task::{Extras, Free, JoinHandle, Parent, SpawnOptions};
 
-/// Starts a coroutine with a name or a stack of its own size, and gives an error where
+/// Starts a coroutine with a name, a stack of its own size or a worker of choice, and gives an error where
 /// [`go`](crate::go) panics.
 ///
 /// # Examples
@@ -34,6 +35,8 @@ use crate::task::{Free, JoinHandle, Parent, SpawnOptions};
 pub struct Builder {
     name: Option<String>,
     stack_size: Option<usize>,
+    place: Place,
+    location: Option<&'static Location<'static>>,
 }
 
 impl Builder {
@@ -82,14 +85,44 @@ impl Builder {
         self
     }
 
+    /// On which worker the coroutine starts. Otherwise it is [`Place::Stealable`].
+    ///
+    /// A coroutine that is placed with a worker waits for that one. It gets its turn beside the others that the worker
+    /// runs, but while one of these computes and does not suspend, no other worker helps out.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use coro::{Builder, Place};
+    ///
+    /// let runtime = coro::Runtime::builder().workers(2).thread_name("pair").build()?;
+    /// let name = || std::thread::current().name().map(str::to_owned);
+    /// let second = Builder::new().place(Place::Worker(1)).spawn_on(&runtime, name)?;
+    /// assert_eq!(second.join().unwrap().as_deref(), Some("pair-1"));
+    ///
+    /// let third = Builder::new().place(Place::Worker(2)).spawn_on(&runtime, name);
+    /// assert_eq!(third.unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn place(mut self, place: Place) -> Self {
+        self.place = place;
+        self
+    }
+
+    /// The place that reports name as that of the spawning, in place of the caller's.
+    pub(crate) fn location(mut self, location: &'static Location<'static>) -> Self {
+        self.location = Some(location);
+        self
+    }
+
     /// Starts the coroutine; otherwise as [`go`](crate::go), on the caller's runtime or, outside of a
     /// coroutine and inside of [`blocking`](crate::blocking()), on the default one.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` where the stack size is 0 or above 64 MiB; `OutOfMemory` where there is no
-    /// stack of that size to be had; and what [`RuntimeBuilder::build`](crate::RuntimeBuilder::build)
-    /// says when the default runtime cannot be started.
+    /// `InvalidInput` where the stack size is 0 or above 64 MiB, and where the runtime has no worker of the number in
+    /// [`Place::Worker`]; `OutOfMemory` where there is no stack of that size to be had; and what
+    /// [`RuntimeBuilder::build`](crate::RuntimeBuilder::build) says when the default runtime cannot be started.
     ///
     /// # Panics
     ///
@@ -158,18 +191,19 @@ impl Builder {
         T: Send,
         P: Parent,
     {
-        let location = Location::caller();
+        let location = self.location.unwrap_or(Location::caller());
         let class = self.stack_size.map(Class::for_size).transpose()?;
-        let name = self.name.map(|name| Box::new(name.into_boxed_str()));
+        let extras = self.name.map(Extras::of_name);
         let start = |shared: &Shared| {
             if let Some(class) = class {
                 // So the task will get one, sooner or later.
                 stack::provide(class)?;
             }
+            let worker = self.place.worker(shared)?;
             let plain = shared.plain_options(location);
-            let options = SpawnOptions { name, class: class.unwrap_or(shared.class), ..plain };
+            let options = SpawnOptions { extras, class: class.unwrap_or(shared.class), ..plain };
             // SAFETY: the caller's word.
-            Ok(unsafe { shared.start(f, parent, options) })
+            Ok(unsafe { shared.start(f, parent, options, worker) })
         };
         // Not in a closure, into which `#[track_caller]` does not reach.
         let runtime = match runtime {

@@ -1,10 +1,10 @@
 //! The report that everything is asleep, as Go's "all goroutines are asleep": `CORO_DEADLOCK=report`.
 //!
 //! Where plain threads wait for coroutines (in a join, for a value, for a lock), every coroutine is parked, no timer is
-//! set, and the process has no other thread that could unpark one, nothing will ever happen again. The
-//! [`monitor`] looks for that when all workers have slept for a while, and from then on as often as that again: a thread
-//! that could have unparked somebody may end, and nobody tells of its end. What it finds becomes a report by a
-//! [`census`](super::census). The program goes on waiting.
+//! set, nobody waits for a descriptor, and the process has no other thread that could unpark one, nothing will ever
+//! happen again. The [`monitor`] looks for that when all workers have slept for a while, and from then on as often as
+//! that again: a thread that could have unparked somebody may end, and nobody tells of its end. What it finds becomes a
+//! report by the survey that dumps use. The program goes on waiting.
 //!
 //! A thread that knows nothing of this crate counts as one that might unpark somebody, so a report is
 //! never wrong, and sometimes missing.
@@ -17,12 +17,15 @@ use std::fs;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::census::{CensusEntry, CensusList};
 use super::monitor;
 use super::shared::Shared;
 use crate::base::env::variable;
+use crate::base::report;
 use crate::check;
 use crate::driver::Sleep;
+use crate::dump::{self, Patience, ReportedTask, WorkerTasks};
+use crate::inspect_socket;
+use crate::source;
 use crate::task::BlockedThreads;
 use crate::unwind::bank_threads;
 
@@ -79,9 +82,17 @@ impl Detector {
         let Some(threads) = self.threads.look() else { return };
         let waiting = threads.len();
         let nothing_else = || {
-            let own =
-                shared.mailboxes.len() + monitor::threads() + check::threads() + bank_threads();
-            waiting > 0 && !shared.has_fresh() && count_threads() == Some(own + waiting)
+            let own = shared.mailboxes.len()
+                + monitor::threads()
+                + check::threads()
+                + bank_threads()
+                + dump::threads()
+                + inspect_socket::threads();
+            let none_fresh = !shared.has_fresh() && !shared.has_placed();
+            waiting > 0
+                && none_fresh
+                && !source::any_waited_for()
+                && count_threads() == Some(own + waiting)
         };
         if !all_asleep(&shared.mailboxes, nothing_else) || self.threads.look() != Some(threads) {
             return;
@@ -91,22 +102,22 @@ impl Detector {
         let mut text = format!(
             "coro: all coroutines are asleep, and {waiting} thread(s) wait for them; {alive} alive:\n"
         );
-        shared.stack_wait.for_each(|task| {
-            let _ = writeln!(text, "  {} waits for a stack", task.label());
-        });
-        let report = move |lists: &[Option<CensusList>]| {
-            for CensusEntry { label, waiting } in
-                lists.iter().flatten().flat_map(|list| &list.entries)
-            {
+        for queue in shared.stack_wait_queues() {
+            queue.for_each(|task| {
+                let _ = writeln!(text, "  {} waits for a stack", task.label());
+            });
+        }
+        for (_, tasks) in dump::tasks_of(shared.id, usize::MAX, Patience::DUMP) {
+            let WorkerTasks::Listed(tasks, _) = tasks else { continue };
+            for ReportedTask { label, waiting } in tasks {
                 // Writing to a string does not fail.
                 let _ = match waiting {
                     Some(waiting) => writeln!(text, "  {label} waits for {waiting}"),
                     None => writeln!(text, "  {label} goes on"),
                 };
             }
-            text
-        };
-        shared.census.ask(&shared.mailboxes, usize::MAX, Some(Box::new(report)));
+        }
+        report::write(text.as_bytes());
     }
 }
 

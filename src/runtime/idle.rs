@@ -3,11 +3,13 @@
 //!
 //! Waking a thread costs microseconds, so a spawn wakes a sleeper only if nobody is searching
 //! already; a searcher that finds something wakes the next one if it was the last. So the workers
-//! wake one after another for as long as there is more to find.
+//! wake one after another for as long as there is more to find. The wake-up for the first task
+//! that a worker spawns is put off until it spawns another, because it runs the first one next (see `DeferredNotify`).
 //!
 //! # No fresh task is left lying while a worker sleeps
 //!
-//! A spawn pushes the task, passes a `SeqCst` fence, and reads the two counts. A worker that stops
+//! A spawn pushes the task, passes a `SeqCst` fence, and reads the two counts. If that is put off, the
+//! spawning worker is awake and has the task in its queue. A worker that stops
 //! searching takes itself out of `searching`, adds itself to `sleeping`, announces its sleep,
 //! passes a `SeqCst` fence, and looks at every queue once more before it blocks.
 //!
@@ -26,7 +28,8 @@
 //! look.
 //!
 //! A task that is set aside because there is no stack for it is not to be found until there is one,
-//! and nobody need be awake for it: see [`stack_wait`](super::stack_wait).
+//! and nobody need be awake for it: see [`stack_wait`](super::stack_wait). A search does not find a task that is placed
+//! with a worker either. Whoever places it wakes that worker, as for what is in a worker's inbox.
 //!
 //! Whoever wakes a worker to search counts it as searching on its behalf, so a burst of spawns
 //! wakes one worker and not all. The worker may be quicker than that count and take itself out

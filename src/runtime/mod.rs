@@ -7,8 +7,6 @@ mod idle;
 mod shutdown_latch;
 mod stack_wait;
 
-mod census;
-
 mod survivors;
 
 mod shared;
@@ -18,6 +16,16 @@ mod monitor;
 mod deadlock;
 
 mod worker;
+
+mod place;
+mod totals;
+
+mod fresh;
+
+mod metrics;
+mod worker_metrics;
+
+mod answer;
 
 mod start;
 
@@ -29,18 +37,21 @@ mod default;
 mod spawn;
 
 mod builder;
-mod totals;
 
 #[cfg(all(test, coro_loom))]
 mod models;
 
 pub use builder::Builder;
+pub use metrics::{Metrics, metrics};
+pub use place::Place;
 pub use runtime_builder::RuntimeBuilder;
 pub use spawn::go;
 pub use start::Runtime;
+pub use worker_metrics::{WorkerMetrics, workers};
 
+pub(crate) use fresh::fresh_tasks;
+pub(crate) use place::worker_count;
 pub(crate) use shared::Shared;
 pub(crate) use shutdown::shutdown_all;
 pub(crate) use spawn::spawn_here;
-pub(crate) use totals::totals;
 pub(crate) use worker::Worker;

@@ -1,7 +1,7 @@
 //! Models of falling asleep and being woken, under loom: [`Idle`] and, below it, [`Sleep`].
 //!
 //! Both are the real ones. A [`Crew`] is as much of a runtime as they serve: a queue for tasks from
-//! outside, one for each worker and one for those that were refused a stack, each of them just a
+//! outside, two for each worker and one for those that were refused a stack, each of them just a
 //! length, a shelf of stacks, just a number, and workers that go through
 //! [`wait_for_work`](super::worker) step by step, in one round of search. Where that function
 //! changes, its shadow here changes with it. The function itself cannot run here, for it runs tasks on
@@ -26,7 +26,7 @@ use std::sync::Arc;
 use super::deadlock::all_asleep;
 use super::idle::Idle;
 use crate::base::atomics::{AtomicUsize, Ordering, Seen, explore, fence};
-use crate::driver::Sleep;
+use crate::driver::{Events, Sleep};
 
 /// How many fresh tasks are in a queue.
 struct Queue(AtomicUsize);
@@ -67,6 +67,8 @@ impl Queue {
 struct Seat {
     sleep: Sleep,
     fresh: Queue,
+    /// Tasks that are placed with this worker.
+    placed: Queue,
     /// What is the worker's own: a started task in its inbox, or the news of a shutdown.
     call: AtomicUsize,
 }
@@ -96,8 +98,12 @@ const OVERLOOKED: u32 = 1;
 
 impl Crew {
     fn new(workers: usize, injected: usize, seen: Arc<Seen>) -> Arc<Crew> {
-        let seat =
-            |_| Seat { sleep: Sleep::new(), fresh: Queue::with(0), call: AtomicUsize::new(0) };
+        let seat = |_| Seat {
+            sleep: Sleep::new(),
+            fresh: Queue::with(0),
+            placed: Queue::with(0),
+            call: AtomicUsize::new(0),
+        };
         let seats = (0..workers).map(seat).collect();
         Arc::new(Crew {
             idle: Idle::new(),
@@ -114,6 +120,13 @@ impl Crew {
     fn spawn_from_outside(&self) {
         self.injector.push(1);
         self.idle.notify(&self.seats);
+    }
+
+    /// As `Shared::place`.
+    fn place(&self, worker: usize) {
+        self.seats[worker].placed.push(1);
+        fence(Ordering::SeqCst);
+        self.seats[worker].sleep.wake();
     }
 
     /// As `Mailbox::push` into an empty inbox, and as `Shared::close`.
@@ -249,7 +262,7 @@ impl Crew {
             self.seen.note(OVERLOOKED);
         } else {
             self.seen.note(BLOCKED);
-            sleep.block(None);
+            sleep.block(None, &mut Events::default());
         }
         self.idle.sleep_to_search(sleep);
     }
@@ -284,7 +297,7 @@ impl Crew {
                 closing = true;
                 fence(Ordering::SeqCst);
             }
-            if self.search(0, 1) {
+            if self.search(0, 1) || self.seats[0].placed.take(1) == 1 {
                 self.leave_search();
                 found += 1;
                 self.idle.start_search();
@@ -295,13 +308,15 @@ impl Crew {
                 return found;
             }
             self.fall_asleep(0);
-            self.sleep_on(0, || self.has_fresh() || self.is_called(0));
+            let placed = &self.seats[0].placed;
+            self.sleep_on(0, || !placed.is_empty() || self.has_fresh() || self.is_called(0));
         }
     }
 
     /// At the end of a model: no worker is left, and nothing to do.
     fn assert_at_rest(&self) {
         assert!(!self.has_fresh());
+        assert!(self.seats.iter().all(|seat| seat.placed.is_empty()));
         assert_eq!(self.idle.counts(), (0, 0), "searching and sleeping");
     }
 }
@@ -474,7 +489,7 @@ fn loom_deadlock_is_seen() {
             thread::spawn(move || {
                 let sleep = &crew.seats[worker].sleep;
                 sleep.prepare();
-                sleep.block(None);
+                sleep.block(None, &mut Events::default());
                 sleep.end();
             })
         });
@@ -513,13 +528,12 @@ fn loom_close_races_sleep() {
     });
 }
 
-/// A task is spawned from outside while the runtime shuts down: its worker ends it, or whoever
-/// spawned it does. The worker leaves when it finds nothing after it has seen the shutdown.
-#[test]
-fn loom_spawn_races_close() {
+/// A task is brought from outside while the runtime shuts down: its worker ends it, or whoever brought it takes it back.
+/// The worker leaves when it finds nothing after it has seen the shutdown.
+fn bring_races_close(bring: fn(&Crew), take_back: fn(&Crew) -> usize) {
     const BY_WORKER: u32 = 2;
-    const BY_SPAWNER: u32 = 3;
-    explore(Some(3), &[BLOCKED, OVERLOOKED, BY_WORKER, BY_SPAWNER], |seen| {
+    const BY_BRINGER: u32 = 3;
+    explore(Some(3), &[BLOCKED, OVERLOOKED, BY_WORKER, BY_BRINGER], move |seen| {
         let crew = Crew::new(1, 0, Arc::clone(&seen));
         let worker = {
             let crew = Arc::clone(&crew);
@@ -529,12 +543,46 @@ fn loom_spawn_races_close() {
             let crew = Arc::clone(&crew);
             thread::spawn(move || crew.call(0))
         };
-        crew.spawn_from_outside();
-        let by_spawner = if crew.is_called(0) { crew.injector.take(1) } else { 0 };
+        bring(&crew);
+        let by_bringer = if crew.is_called(0) { take_back(&crew) } else { 0 };
         closer.join().unwrap();
         let by_worker = worker.join().unwrap();
-        assert_eq!(by_worker + by_spawner, 1);
-        seen.note(if by_spawner == 1 { BY_SPAWNER } else { BY_WORKER });
+        assert_eq!(by_worker + by_bringer, 1);
+        seen.note(if by_bringer == 1 { BY_BRINGER } else { BY_WORKER });
+        crew.assert_at_rest();
+    });
+}
+
+#[test]
+fn loom_spawn_races_close() {
+    bring_races_close(Crew::spawn_from_outside, |crew| crew.injector.take(1));
+}
+
+#[test]
+fn loom_place_races_close() {
+    bring_races_close(|crew| crew.place(0), |crew| crew.seats[0].placed.take(1));
+}
+
+/// Two workers are about to fall asleep, and a task is placed with one of them: that one starts it, and not the other.
+#[test]
+fn loom_place_races_sleep() {
+    explore(Some(3), &[BLOCKED, OVERLOOKED], |seen| {
+        let crew = Crew::new(2, 0, seen);
+        let other = crew.idle_worker(1);
+        let placer = {
+            let crew = Arc::clone(&crew);
+            thread::spawn(move || crew.place(0))
+        };
+        crew.idle.start_search();
+        let placed = &crew.seats[0].placed;
+        while placed.take(1) == 0 {
+            crew.fall_asleep(0);
+            crew.sleep_on(0, || !placed.is_empty());
+        }
+        crew.leave_search();
+        placer.join().unwrap();
+        crew.spawn_from_outside();
+        other.join().unwrap();
         crew.assert_at_rest();
     });
 }

@@ -3,7 +3,10 @@
 //! - A worker looks round every 61 turns: at its timers, at tasks from outside, at a shutdown. 61 turns take
 //!   microseconds, unless a turn is slow, and to read the clock at every turn would be too dear. So the monitor asks a
 //!   worker that has not looked round for a while to do so when its turn is over.
+//! - It tells the other workers of a task that was spawned in a turn that goes on (see `DeferredNotify`).
+//! - It notes when it has seen which turn, so that a dump can say for how long a coroutine has been parked.
 //! - If a runtime is watched, the monitor reports a coroutine that holds its worker for too long.
+//! - When all workers have slept for a while, it has the memory of a burst given back.
 //! - Before it sleeps, and from time to time while it does, it looks whether all are asleep for ever.
 //!
 //! The monitor looks every two milliseconds. When all workers have slept for a while, it sleeps too, and a worker that
@@ -15,9 +18,10 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::base::atomics::{Ordering, fence};
+use crate::base::block;
 use crate::base::lock::lock;
 use crate::base::report;
-use crate::driver::Sleep;
+use crate::driver::{Events, Sleep};
 use crate::task::{Header, Mailbox};
 use crate::thread;
 
@@ -36,7 +40,7 @@ static MONITOR: OnceLock<Sleep> = OnceLock::new();
 /// # Errors
 ///
 /// What the system says where it grants no thread. Without a monitor a worker looks round late if its turns are
-/// slow.
+/// slow, and nobody steals the only task that a coroutine has spawned until that coroutine suspends.
 pub(super) fn start(all_asleep: fn() -> bool) -> io::Result<()> {
     static STARTING: Mutex<()> = Mutex::new(());
     let _starting = lock(&STARTING);
@@ -80,10 +84,14 @@ fn run(monitor: &Sleep, all_asleep: fn() -> bool) {
             if index == seen.len() {
                 seen.push(WorkerSeen { looks: 0, turn: 0, since: now });
             }
+            mailbox.turn_times().note(mailbox.running(), now);
             if !mailbox.is_at_work() {
                 continue;
             }
             is_idle = false;
+            if mailbox.deferred_notify().take() {
+                mailbox.wake_siblings();
+            }
             let seen = &mut seen[index];
             let looks = mailbox.looks().count();
             if looks == seen.looks {
@@ -107,10 +115,14 @@ fn run(monitor: &Sleep, all_asleep: fn() -> bool) {
             std::thread::sleep(pause);
             continue;
         }
+        block::trim();
         monitor.prepare();
+        // A worker that wakes from here on wakes us, and one that has slept again meanwhile has had its turns.
+        let now = Instant::now();
+        Mailbox::all().for_each(|mailbox| mailbox.turn_times().note(mailbox.running(), now));
         if !Mailbox::all().any(Mailbox::is_at_work) {
             let again = all_asleep().then(|| Instant::now() + IDLE);
-            monitor.block(again);
+            monitor.block(again, &mut Events::default());
         }
         monitor.end();
         idle_since = None;

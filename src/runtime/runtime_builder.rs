@@ -124,9 +124,9 @@ impl RuntimeBuilder {
     ///
     /// # Panics
     ///
-    /// When `CORO_WORKERS`, `CORO_STACK_SIZE`, `CORO_WATCH`, `CORO_DEADLOCK`, `CORO_GUARD` or `CORO_CHECK` is asked
-    /// for and is nonsense; the message names the variable and its value. One that is empty counts as not set. In a
-    /// process that was forked from one that uses coroutines.
+    /// When `CORO_WORKERS`, `CORO_STACK_SIZE`, `CORO_WATCH`, `CORO_DEADLOCK`, `CORO_DUMP`, `CORO_INSPECT`, `CORO_GUARD` or
+    /// `CORO_CHECK` is asked for and is nonsense; the message names the variable and its value. One that is empty counts
+    /// as not set. In a process that was forked from one that uses coroutines.
     ///
     /// # Examples
     ///

@@ -1,12 +1,12 @@
 //! What the workers of one runtime share.
 
+use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_deque::{Injector, Steal, Stealer};
 
-use super::census::Census;
 use super::idle::Idle;
 use super::shutdown_latch::ShutdownLatch;
 use super::stack_wait::StackWaitQueue;
@@ -14,11 +14,9 @@ use super::survivors::{self, And, NAMED};
 use crate::base::id::RuntimeId;
 use crate::base::lock::lock;
 use crate::base::report;
+use crate::dump::{self, Patience, WorkerTasks};
 use crate::stack::Class;
 use crate::task::{Fresh, Header, Mailbox};
-
-/// How long a worker that sleeps has for its answer to a census.
-const CENSUS: Duration = Duration::from_millis(100);
 
 /// What the workers of one runtime share: queues, counts of sleepers, the shutdown.
 pub(crate) struct Shared {
@@ -27,11 +25,13 @@ pub(crate) struct Shared {
     pub(super) injector: Injector<Fresh>,
     /// The other ends of the workers' fresh queues.
     pub(super) stealers: Box<[Stealer<Fresh>]>,
+    /// Fresh tasks that were refused a stack.
     pub(super) stack_wait: StackWaitQueue,
+    /// Fresh tasks that are placed with a worker, by worker.
+    pub(super) placed: Box<[Arc<StackWaitQueue>]>,
     /// The workers' own halves are gone when they have ended; these stay this runtime's for as long as
     /// it is there, so that nobody counts or wakes a stranger's worker.
     pub(super) mailboxes: Box<[&'static Mailbox<Header>]>,
-    pub(super) census: Census,
     /// The workers whose coroutines do not end, which was told.
     pub(super) abandoned: Box<[AtomicBool]>,
     pub(super) idle: Idle,
@@ -84,21 +84,23 @@ impl Shared {
 
     /// Tells on stderr which coroutines have not ended, some time after they were cancelled.
     pub(super) fn tell_survivors(&self, waited: Duration) {
-        let deadline = Instant::now() + CENSUS;
-        let lists = self.census.take_of_sleepers(&self.mailboxes, NAMED, deadline);
-        for (worker, mailbox) in self.mailboxes.iter().enumerate() {
-            if self.abandoned[worker].swap(true, Ordering::Relaxed) {
+        for (mailbox, tasks) in dump::tasks_of(self.id, NAMED, Patience::SHUTDOWN) {
+            let place = self.mailboxes.iter().position(|one| ptr::eq(*one, mailbox));
+            if place.is_none_or(|worker| self.abandoned[worker].swap(true, Ordering::Relaxed)) {
                 continue;
             }
-            if let Some(list) = &lists[worker] {
-                survivors::tell(list);
-            } else if let Some(running) = mailbox.running().get() {
-                // A worker that does not sleep cannot be asked, but for what it runs.
-                report::line(format_args!(
-                    "coro: {running} was cancelled {waited:?} ago and goes on running; it is left alone"
-                ));
-                if let others @ 1.. = mailbox.counters().alive().saturating_sub(1) {
-                    report::line(format_args!("{}", And(others as usize)));
+            match tasks {
+                WorkerTasks::Listed(tasks, unlisted) => {
+                    let all = tasks.len() + unlisted;
+                    survivors::tell(tasks, all);
+                }
+                WorkerTasks::HeldUp(running, others) => {
+                    report::line(format_args!(
+                        "coro: {running} was cancelled {waited:?} ago and goes on running; it is left alone"
+                    ));
+                    if others > 0 {
+                        report::line(format_args!("{}", And(others)));
+                    }
                 }
             }
         }
@@ -113,6 +115,22 @@ impl Shared {
         if self.closing.load(Ordering::Relaxed) {
             self.discard_injected();
         }
+    }
+
+    /// Queues a fresh task with one worker. From any thread. False: the runtime shuts down, and the worker may have ended.
+    /// Then what is left in that queue is the caller's to take out.
+    #[must_use]
+    pub(super) fn place(&self, task: Fresh, worker: usize) -> bool {
+        self.placed[worker].push(task);
+        // As in `spawn`: the fence in here orders the push before the load.
+        Mailbox::wake_each([self.mailboxes[worker]]);
+        !self.closing.load(Ordering::Relaxed)
+    }
+
+    /// The queues of the tasks that wait for a stack.
+    pub(super) fn stack_wait_queues(&self) -> impl Iterator<Item = &StackWaitQueue> {
+        let placed = self.placed.iter().map(|queue| &**queue);
+        placed.chain([&self.stack_wait])
     }
 
     /// Sets a fresh task aside that was refused a stack.
@@ -139,6 +157,13 @@ impl Shared {
         }
     }
 
+    /// As [`discard_injected`](Shared::discard_injected), of what was placed with this worker.
+    pub(super) fn discard_placed(&self, worker: usize) {
+        while let Some(task) = self.placed[worker].pop_any() {
+            task.discard();
+        }
+    }
+
     /// Ends, as cancelled, what no worker has started, on the calling thread.
     pub(super) fn discard_fresh(&self) {
         self.discard_injected();
@@ -150,19 +175,26 @@ impl Shared {
                 }
             }
         }
-        // Last, for it is from the others that they come here.
-        for _ in 0..self.stack_wait.len() {
-            if let Some(task) = self.stack_wait.pop_any() {
-                task.discard();
+        // Last, for it is from the stealers that they come here.
+        for queue in self.stack_wait_queues() {
+            for _ in 0..queue.len() {
+                if let Some(task) = queue.pop_any() {
+                    task.discard();
+                }
             }
         }
     }
 
+    pub(crate) fn id(&self) -> RuntimeId {
+        self.id
+    }
+
     /// How many tasks were spawned and have not ended.
-    pub(super) fn alive(&self) -> usize {
+    pub(crate) fn alive(&self) -> usize {
         let fresh: usize = self.stealers.iter().map(Stealer::len).sum();
+        let waiting: usize = self.stack_wait_queues().map(StackWaitQueue::len).sum();
         let started: u64 = self.mailboxes.iter().map(|mailbox| mailbox.counters().alive()).sum();
-        self.injector.len() + fresh + self.stack_wait.len() + started as usize
+        self.injector.len() + fresh + waiting + started as usize
     }
 
     /// How many tasks have ended here.
@@ -170,11 +202,21 @@ impl Shared {
         self.mailboxes.iter().map(|mailbox| mailbox.counters().ended.get()).sum()
     }
 
-    /// Whether a fresh task is waiting anywhere, and not just for a stack.
+    /// How many tasks a worker has: those that were started on it and have not ended, and those that are placed with it.
+    pub(super) fn load(&self, worker: usize) -> usize {
+        self.mailboxes[worker].counters().alive() as usize + self.placed[worker].len()
+    }
+
+    /// Whether a fresh task that any worker may start is waiting anywhere, and not just for a stack.
     pub(super) fn has_fresh(&self) -> bool {
         !self.injector.is_empty()
             || self.stealers.iter().any(|stealer| !stealer.is_empty())
             || self.stack_wait.any_retryable()
+    }
+
+    /// Whether a fresh task is waiting for its worker, and not just for a stack.
+    pub(super) fn has_placed(&self) -> bool {
+        self.placed.iter().any(|queue| queue.any_retryable())
     }
 }
 

@@ -8,7 +8,7 @@ use super::shared::Shared;
 use super::start::Runtime;
 use super::worker::Worker;
 use crate::fork;
-use crate::{record, suspension};
+use crate::task::check_caller;
 
 /// How long a shutdown without a limit waits for one more coroutine to end.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ impl Runtime {
     /// seconds and the coroutine waits for nothing of that kind, or when no coroutine of the runtime has ended for ten
     /// seconds. An abandoned coroutine is left alone: its worker, and the worker's thread with its thread-locals, stay
     /// until the coroutine ends by itself, and a line on stderr names it. Of each worker ten coroutines are named and
-    /// the others counted; of a worker that is kept busy, the one that runs is named.
+    /// the others counted; of a worker that one of them keeps busy, that one is named.
     ///
     /// A cancellation unwinds as a panic does, and aborts where a panic would: see
     /// [`JoinHandle::cancel`](crate::JoinHandle::cancel). [`shield`](crate::shield) puts it off, and is waited for.
@@ -105,7 +105,7 @@ impl Runtime {
 
     fn begin_shutdown(&self) {
         if self.has_to_wait() {
-            record::with(suspension::check_task);
+            check_caller();
         }
         self.shared.close();
     }

@@ -89,7 +89,7 @@ impl ShutdownLatch {
     /// Waits until every worker has ended, or until `deadline`; true: the former.
     pub(super) fn wait(&self, deadline: Instant) -> bool {
         let is_over = |state: &mut LatchState| state.workers == 0;
-        wait_until(&self.state, LatchState::waiters, deadline, ParkReason::SHUTDOWN, is_over)
+        wait_until(&self.state, LatchState::waiters, Some(deadline), ParkReason::SHUTDOWN, is_over)
     }
 
     /// Waits until every thread has ended, or until `deadline`, after [`wait`](ShutdownLatch::wait).

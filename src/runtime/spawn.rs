@@ -1,17 +1,15 @@
 //! Starting a coroutine: [`go`].
 
 use std::panic::Location;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::default::default_or_panic;
 use super::shared::Shared;
 use super::start::Runtime;
+use super::totals::SPAWNED_OUTSIDE;
 use super::worker::Worker;
 use crate::fork;
 use crate::task::{self, Free, JoinHandle, Parent, SpawnOptions};
-
-/// Tasks that were spawned by threads that are no workers.
-pub(super) static SPAWNED_OUTSIDE: AtomicU64 = AtomicU64::new(0);
 
 /// Starts a coroutine that runs `f`.
 ///
@@ -91,16 +89,17 @@ where
     T: Send,
     P: Parent,
 {
-    fork::check();
     if !Worker::is_here() {
+        fork::check();
         let shared = &default_or_panic().shared;
         // SAFETY: the caller's word.
-        return unsafe { shared.start(f, parent, shared.plain_options(Location::caller())) };
+        return unsafe { shared.start(f, parent, shared.plain_options(Location::caller()), None) };
     }
     let location = Location::caller();
+    let extras = task::inherit();
     Worker::with(|worker| {
         let worker = worker.expect("the thread is a worker");
-        let options = worker.shared().plain_options(location);
+        let options = SpawnOptions { extras, ..worker.shared().plain_options(location) };
         // SAFETY: the caller's word.
         let (task, handle) = unsafe { task::spawn(f, parent(), options) };
         worker.spawn(task);
@@ -112,10 +111,10 @@ impl Shared {
     /// What a coroutine is spawned with that has no name and a stack of the usual size.
     #[inline]
     pub(crate) fn plain_options(&self, location: &'static Location<'static>) -> SpawnOptions {
-        SpawnOptions { name: None, class: self.class, runtime: self.id, location }
+        SpawnOptions { extras: None, class: self.class, runtime: self.id, location }
     }
 
-    /// Starts a coroutine on this runtime, whatever thread the caller is on.
+    /// Starts a coroutine on this runtime, whatever thread the caller is on; on the worker of this number, if there is one.
     ///
     /// # Safety
     ///
@@ -125,7 +124,8 @@ impl Shared {
         &self,
         f: F,
         parent: impl FnOnce() -> P,
-        options: SpawnOptions,
+        mut options: SpawnOptions,
+        place: Option<usize>,
     ) -> JoinHandle<T>
     where
         F: FnOnce() -> T + Send,
@@ -133,14 +133,19 @@ impl Shared {
         P: Parent,
     {
         // First: a child that is counted has to come to its end.
-        fork::check();
+        options.inherit();
         // SAFETY: the caller's word.
         let (task, handle) = unsafe { task::spawn(f, parent(), options) };
-        Worker::with_one_of(self, |worker| match worker {
-            Some(worker) => worker.spawn(task),
-            None => {
+        Worker::with_one_of(self, |caller| match (caller, place) {
+            (Some(caller), None) => caller.spawn(task),
+            (Some(caller), Some(worker)) => caller.place(task, worker),
+            (None, _) => {
                 SPAWNED_OUTSIDE.fetch_add(1, Ordering::Relaxed);
-                self.spawn(task);
+                match place {
+                    None => self.spawn(task),
+                    Some(worker) if self.place(task, worker) => {}
+                    Some(worker) => self.discard_placed(worker),
+                }
             }
         });
         handle
@@ -170,6 +175,8 @@ impl Runtime {
         T: Send + 'static,
     {
         // SAFETY: `f` is 'static, and nobody's child.
-        unsafe { self.shared.start(f, || Free, self.shared.plain_options(Location::caller())) }
+        unsafe {
+            self.shared.start(f, || Free, self.shared.plain_options(Location::caller()), None)
+        }
     }
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use crossbeam_deque::{self as deque, Injector};
 
-use super::census::Census;
+use super::answer::answer;
 use super::deadlock;
+use super::fresh::fresh_tasks;
 use super::idle::Idle;
 use super::monitor;
 use super::shared::Shared;
@@ -19,7 +20,9 @@ use super::worker::Worker;
 use crate::base::id::RuntimeId;
 use crate::base::report;
 use crate::coroutine::{prepare_process, prepare_thread};
+use crate::dump;
 use crate::fork;
+use crate::inspect_socket;
 use crate::stack::{self, Class};
 use crate::task::{Fresh, Mailbox};
 use crate::thread;
@@ -67,8 +70,8 @@ impl Runtime {
             injector: Injector::new(),
             stealers: queues.iter().map(deque::Worker::stealer).collect(),
             stack_wait: StackWaitQueue::default(),
+            placed: (0..workers).map(|_| Arc::default()).collect(),
             mailboxes: (0..workers).map(|_| Mailbox::acquire()).collect(),
-            census: Census::new(workers),
             abandoned: (0..workers).map(|_| false.into()).collect(),
             idle: Idle::new(),
             closing: false.into(),
@@ -94,7 +97,9 @@ impl Runtime {
             // Without it, workers look round late if their turns are slow. A later runtime tries again.
             _ => {}
         }
-        // Not before: the monitor is one of the threads that are counted.
+        dump::start(fresh_tasks).map_err(|error| no_thread("CORO_DUMP", &error))?;
+        inspect_socket::start(answer).map_err(|error| no_thread("CORO_INSPECT", &error))?;
+        // Not before: the threads that are counted are to be there.
         runtime.shared.list();
         Ok(runtime)
     }

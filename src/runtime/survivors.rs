@@ -2,26 +2,30 @@
 
 use std::fmt::{self, Write as _};
 
-use super::census::CensusList;
 use crate::base::report;
+use crate::dump::ReportedTask;
 
 /// How many coroutines of one worker are named.
 pub(super) const NAMED: usize = 10;
 
-/// Tells which coroutines of a worker were cancelled and do not end.
-pub(super) fn tell(list: &CensusList) {
+/// Tells which coroutines of a worker were cancelled and do not end: the first of so many in all.
+pub(super) fn tell(tasks: impl IntoIterator<Item = ReportedTask>, all: usize) {
     let mut text = String::new();
-    for entry in &list.entries {
-        let Some(waiting) = entry.waiting else { continue };
+    for task in tasks.into_iter().take(NAMED) {
+        let ReportedTask { label, waiting } = task;
         // Writing to a string does not fail.
-        let _ = writeln!(
-            text,
-            "coro: {} was cancelled and goes on waiting for {waiting}; it is left alone",
-            entry.label
-        );
+        let _ = match waiting {
+            Some(waiting) => writeln!(
+                text,
+                "coro: {label} was cancelled and goes on waiting for {waiting}; it is left alone"
+            ),
+            None => {
+                writeln!(text, "coro: {label} was cancelled and goes on running; it is left alone")
+            }
+        };
     }
-    if list.more > 0 {
-        let _ = writeln!(text, "{}", And(list.more));
+    if let others @ 1.. = all.saturating_sub(NAMED) {
+        let _ = writeln!(text, "{}", And(others));
     }
     report::write(text.as_bytes());
 }

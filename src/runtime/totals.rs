@@ -1,9 +1,11 @@
 //! What all runtimes of the process have counted.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::spawn::SPAWNED_OUTSIDE;
 use crate::task::{self, Mailbox};
+
+/// Tasks that were spawned by threads that are no workers.
+pub(super) static SPAWNED_OUTSIDE: AtomicU64 = AtomicU64::new(0);
 
 /// What all runtimes of the process have counted, as [`inspect`](crate::inspect) shows it.
 pub(crate) struct Totals {
@@ -12,6 +14,7 @@ pub(crate) struct Totals {
     pub(crate) ended: u64,
     pub(crate) parked: u64,
     pub(crate) stolen: u64,
+    pub(crate) turns: u64,
 }
 
 /// Each count is read over all workers before the next, and what ends a thing before what begins it.
@@ -27,5 +30,6 @@ pub(crate) fn totals() -> Totals {
     let stolen = Mailbox::count(|counters| &counters.stolen);
     let spawned = Mailbox::count(|counters| &counters.spawned);
     let spawned = spawned + SPAWNED_OUTSIDE.load(Ordering::Relaxed);
-    Totals { spawned, started, ended, parked, stolen }
+    let turns = Mailbox::all().map(|mailbox| mailbox.running().turn()).sum();
+    Totals { spawned, started, ended, parked, stolen, turns }
 }

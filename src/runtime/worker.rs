@@ -1,13 +1,18 @@
 //! A worker: the thread that runs coroutines, and its loop.
 //!
-//! A worker has two queues. *Ready* holds started tasks, which stay on this worker, first in first out. *Fresh* holds
+//! A worker has three queues. *Ready* holds started tasks, which stay on this worker, first in first out. *Fresh* holds
 //! tasks that have never run. The worker takes the newest of them, which is still in the cache; other workers steal
-//! the oldest. Turns alternate between the two queues, so that neither starves.
+//! the oldest. *Placed* holds fresh tasks that no other worker may start, first in first out (see
+//! [`stack_wait`](super::stack_wait)). Of four turns in a row two are for ready, one is for placed and one for fresh,
+//! so none of the three starves. If the queue whose turn it is has no task, another queue is served. If ready was
+//! served when it was the turn of fresh, that turn is made up for when a task is spawned. So what a ready task spawns
+//! runs next.
 //!
 //! At every 61st turn the worker looks round, and takes the oldest fresh task that it can find. It begins at another
 //! place each time, so that neither a chain of spawns nor a flood of them elsewhere buries a task. If turns are slow,
 //! the [`monitor`] asks the worker to look round sooner. From then on the worker measures its turns, and looks round
-//! after a millisecond or after every turn, whichever is longer.
+//! after a millisecond or after every turn, whichever is longer. A look that starts a task is no turn, and between two
+//! looks there is always one.
 //!
 //! A fresh task that is refused a stack is set aside (see [`stack_wait`](super::stack_wait)), and the worker goes on
 //! with others.
@@ -23,17 +28,22 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::num::NonZeroU64;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use crossbeam_deque as deque;
+use rustix::thread::{gettid, set_current_timer_slack};
 
-use super::census::CensusList;
 use super::monitor;
 use super::shared::{Shared, retry};
+use super::stack_wait::StackWaitQueue;
 use super::survivors::{self, NAMED};
+use crate::driver::Events;
+use crate::dump::{self, ReportedTask};
+use crate::source;
 use crate::stack::{self, Class, Pool, Slot, stack_pressure};
 use crate::task::{Fresh, Listed, Local, Mailbox, ResumeOutcome, Started, SwitchReason};
 use crate::unwind;
@@ -43,6 +53,8 @@ use crate::unwind;
 const FAIRNESS: u64 = 61;
 /// How long it is between two looks where turns are slow, if a turn is not longer.
 const PACE: Duration = Duration::from_millis(1);
+/// How long it is at least between two polls of a worker that is busy.
+const POLL_PACE: Duration = Duration::from_micros(100);
 /// How many times a worker that finds nothing looks again before it sleeps: a few microseconds.
 const SEARCH_ROUNDS: u32 = 12;
 /// How long the coroutines of a worker that shuts down may all be silent before they are abandoned.
@@ -61,21 +73,29 @@ pub(crate) struct Worker {
     local: Local,
     index: usize,
     fresh: deque::Worker<Fresh>,
+    /// Fresh tasks that no other worker may start.
+    placed: Arc<StackWaitQueue>,
     pool: RefCell<Pool>,
     /// The started tasks that have not ended; each knows its place.
     started: RefCell<Vec<Listed>>,
     turn: Cell<u64>,
+    /// Ready had a turn that would have been for fresh, which was empty.
+    owes_fresh: Cell<bool>,
     /// How many turns there are between two looks.
     interval: Cell<u64>,
     /// When the worker looked round last, where turns are slow.
     looked_at: Cell<Option<Instant>>,
     looks: Cell<u64>,
+    /// When the worker, which is busy, asked for events last.
+    polled_at: Cell<Option<Instant>>,
+    /// Room for events.
+    events: Cell<Events>,
     /// The last `RECLAIM` that the worker followed.
     reclaimed: Cell<usize>,
     /// The shutdown has reached this worker's tasks.
     closing: Cell<bool>,
-    /// The last census that the worker has answered.
-    answered: Cell<usize>,
+    /// The last survey that the worker has answered to the end.
+    dumped: Cell<usize>,
     /// A shutdown waits for the tasks of this worker no more.
     has_abandoned: Cell<bool>,
 }
@@ -85,18 +105,22 @@ impl Worker {
         Worker {
             // SAFETY: W1, each worker of a runtime has a mailbox of its own, and is made once.
             local: unsafe { Local::new(shared.mailboxes[index]) },
+            placed: Arc::clone(&shared.placed[index]),
             shared,
             index,
             fresh,
             pool: RefCell::new(Pool::new()),
             started: RefCell::default(),
             turn: Cell::new(0),
+            owes_fresh: Cell::new(false),
             interval: Cell::new(FAIRNESS),
             looked_at: Cell::new(None),
             looks: Cell::new(0),
+            polled_at: Cell::new(None),
+            events: Cell::default(),
             reclaimed: Cell::new(RECLAIM.load(Ordering::Relaxed)),
             closing: Cell::new(false),
-            answered: Cell::new(0),
+            dumped: Cell::new(0),
             has_abandoned: Cell::new(false),
         }
     }
@@ -131,28 +155,67 @@ impl Worker {
         &self.shared
     }
 
+    /// Which of its runtime's workers it is.
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
     /// Queues a fresh task.
     #[inline]
     pub(super) fn spawn(&self, task: Fresh) {
         self.local.mailbox().counters().spawned.add(1);
         self.fresh.push(task);
-        if self.shared.mailboxes.len() > 1 {
+        let deferred = self.local.mailbox().deferred_notify();
+        if !deferred.is_due() {
+            deferred.defer();
+            self.go_on_with_fresh();
+        } else if self.shared.mailboxes.len() > 1 {
             self.shared.idle.notify(&self.shared.mailboxes);
+        }
+    }
+
+    /// Has the next turn begin with fresh, if ready had the last one of fresh.
+    #[inline]
+    fn go_on_with_fresh(&self) {
+        let turn = self.turn.get();
+        if self.owes_fresh.take() && !turn.is_multiple_of(2) {
+            self.turn.set(turn + 1);
+        }
+    }
+
+    /// Queues a fresh task with a worker of the same runtime, this one or another.
+    pub(super) fn place(&self, task: Fresh, worker: usize) {
+        self.local.mailbox().counters().spawned.add(1);
+        if worker == self.index {
+            self.placed.push(task);
+        } else if !self.shared.place(task, worker) {
+            // They will not run, so where they are dropped does not matter.
+            while let Some(task) = self.shared.placed[worker].pop_any() {
+                self.fresh.push(task);
+            }
         }
     }
 
     /// The whole life of the thread as a worker. False: its tasks were abandoned, and nobody waits for its end.
     pub(super) fn run(&self) -> bool {
         HERE.set(self);
+        self.local.mailbox().set_thread(gettid().as_raw_nonzero().get());
+        // By default a sleep lasts 50 us longer than it has to. Where this is refused it goes on to.
+        let _ = set_current_timer_slack(NonZeroU64::new(1));
+        if self.shared.watched {
+            self.local.attend();
+        }
         self.local.run(|| {
             monitor::wake();
             self.local.mailbox().looks().set_next(FAIRNESS);
             while self.turn() {}
         });
+        source::abandon(self.local.mailbox());
         HERE.set(ptr::null());
         // Nothing is left but what has waited for a stack to the end. From here on the thread is a plain one: what a
         // destructor spawns is run by another runtime, and it may wait for that.
-        while let Some(task) = self.shared.stack_wait.pop_any().or_else(|| self.fresh.pop()) {
+        let pop = || self.shared.stack_wait.pop_any().or_else(|| self.placed.pop_any());
+        while let Some(task) = pop().or_else(|| self.fresh.pop()) {
             task.discard();
         }
         debug_assert!(self.started.borrow().is_empty(), "W5");
@@ -167,16 +230,28 @@ impl Worker {
             return true; // not counted, so that the next is not one with a look
         }
         self.turn.set(turn);
-        if turn.is_multiple_of(2)
-            && let Some(task) = self.local.pop_ready()
+        // Who comes first in this turn: ready, placed, ready, fresh. Below, fresh would always come before the others.
+        if turn.is_multiple_of(2) {
+            if let Some(task) = self.local.pop_ready() {
+                self.resume(task);
+                return true;
+            }
+        } else if turn & 2 == 0
+            && let Some((task, slot)) = self.next_placed()
         {
-            self.resume(task);
-        } else if let Some(task) = self.fresh.pop() {
+            self.start_on(task, slot);
+            return true;
+        }
+        if let Some(task) = self.fresh.pop() {
+            self.local.mailbox().deferred_notify().cancel();
             self.start(task);
         } else if let Some((task, slot)) = self.retryable() {
             self.start_on(task, slot);
         } else if let Some(task) = self.local.pop_ready() {
+            self.owes_fresh.set(true);
             self.resume(task);
+        } else if let Some((task, slot)) = self.next_placed() {
+            self.start_on(task, slot);
         } else {
             return self.wait_for_work();
         }
@@ -189,8 +264,8 @@ impl Worker {
         let looks = self.looks.get() + 1;
         self.looks.set(looks);
         let interval = self.next_interval();
-        self.local.mailbox().looks().set_next(turn + interval);
         self.look_around();
+        self.poll();
         // Rarely: to be refused again takes several system calls.
         if looks.is_multiple_of(FAIRNESS) {
             self.ask_again();
@@ -206,11 +281,18 @@ impl Worker {
         };
         let mut places: [&dyn Fn() -> bool; 2] = [&start_relieved, &start_oldest];
         places.rotate_left((looks % 2) as usize);
-        places.iter().any(|start| start())
+        let has_started = places.iter().any(|start| start());
+        // Last, for the monitor asks again where the turn of that task was slow, and a look after a look would hold up
+        // whoever is ready.
+        self.local.mailbox().looks().set_next(turn + interval);
+        has_started
     }
 
     /// After how many turns the worker is to look round again.
     fn next_interval(&self) -> u64 {
+        if dump::asked_since(self.dumped.get()).is_some() {
+            return 1; // it may take more than one look to answer
+        }
         let interval = self.interval.get();
         let asked = self.local.mailbox().looks().were_asked_for();
         if interval == FAIRNESS && !asked {
@@ -266,18 +348,26 @@ impl Worker {
         Some(stolen)
     }
 
+    /// A task that is placed with this worker, and a stack for it.
+    #[inline]
+    fn next_placed(&self) -> Option<(Fresh, Slot)> {
+        if self.placed.is_empty() { None } else { self.take_waiting(&self.placed) }
+    }
+
     /// A task that was refused a stack before, and one for it.
     #[inline]
     fn retryable(&self) -> Option<(Fresh, Slot)> {
-        if self.shared.stack_wait.any_retryable() { self.take_retryable() } else { None }
+        let queue = &self.shared.stack_wait;
+        if queue.is_empty() { None } else { self.take_waiting(queue) }
     }
 
+    /// A task that waits for a stack, and one for it.
     #[cold]
-    fn take_retryable(&self) -> Option<(Fresh, Slot)> {
-        let class = self.shared.stack_wait.retryable(self.turn.get())?;
+    fn take_waiting(&self, queue: &StackWaitQueue) -> Option<(Fresh, Slot)> {
+        let class = queue.retryable(self.turn.get())?;
         // The stack comes first, so that a task that is refused again keeps its place.
         let slot = self.take_stack(class)?;
-        let Some(task) = self.shared.stack_wait.pop(class) else {
+        let Some(task) = queue.pop(class) else {
             self.pool.borrow_mut().give(slot);
             return None;
         };
@@ -328,17 +418,31 @@ impl Worker {
         self.run_task(task);
     }
 
-    #[inline]
+    #[inline(always)]
     fn run_task(&self, task: Started) {
-        let running = self.local.mailbox().running();
-        if self.shared.watched {
-            running.note_name(task.name());
+        if self.local.is_attended() {
+            self.begin_attended(&task);
         }
-        running.begin(task.id(), task.location());
+        let outcome = self.take_turn(&task);
+        if self.local.is_attended() {
+            self.end_attended(task, outcome);
+        } else {
+            self.end_turn(task, outcome);
+        }
+    }
+
+    #[inline(always)]
+    fn take_turn(&self, task: &Started) -> ResumeOutcome {
+        self.local.begin_turn(task);
         // SAFETY: C2, T2: pinned to this worker, and in no queue.
         let outcome = unsafe { task.resume() };
-        running.end();
+        self.local.mailbox().running().end();
         unwind::assert_calm();
+        outcome
+    }
+
+    #[inline(always)]
+    fn end_turn(&self, task: Started, outcome: ResumeOutcome) {
         if let ResumeOutcome::Suspended(SwitchReason::Park) = outcome {
             return self.local.park(task);
         }
@@ -350,6 +454,29 @@ impl Worker {
                 self.unlist(index);
             }
         }
+    }
+
+    /// What precedes a turn where there is more to do.
+    #[cold]
+    fn begin_attended(&self, task: &Started) {
+        if self.shared.watched {
+            self.local.mailbox().running().note_name(task.name());
+        }
+        task.resume_carries();
+    }
+
+    /// What follows a turn there.
+    #[cold]
+    fn end_attended(&self, task: Started, mut outcome: ResumeOutcome) {
+        match outcome {
+            ResumeOutcome::Suspended(SwitchReason::EndCarries) => {
+                task.end_carries();
+                outcome = self.take_turn(&task);
+            }
+            ResumeOutcome::Suspended(_) => task.suspend_carries(),
+            ResumeOutcome::Ended(..) => {}
+        }
+        self.end_turn(task, outcome);
     }
 
     /// Forgets a task that has ended.
@@ -365,9 +492,12 @@ impl Worker {
     /// What is looked at now and then, and before sleeping.
     fn look_around(&self) {
         self.local.fire_timers();
-        if let Some(asked) = self.shared.census.asked_since(self.answered.get()) {
-            self.answered.set(asked);
-            self.shared.census.answer(self.index, &self.started.borrow());
+        if let Some(asked) = dump::asked_since(self.dumped.get()) {
+            // The pending task is parked as well.
+            self.local.settle_pending();
+            if dump::answer(self.local.mailbox(), &self.started.borrow()) {
+                self.dumped.set(asked);
+            }
         }
         if RECLAIM.load(Ordering::Relaxed) != self.reclaimed.get() {
             self.give_up_stacks();
@@ -381,6 +511,24 @@ impl Worker {
         }
     }
 
+    /// Takes what events there are, if the worker waits for descriptors and the last time was a while ago.
+    fn poll(&self) {
+        let Some(poller) = self.local.mailbox().sleep().poller() else { return };
+        let now = Instant::now();
+        if self.polled_at.get().is_none_or(|polled_at| now - polled_at >= POLL_PACE) {
+            self.polled_at.set(Some(now));
+            self.take_events(|events| poller.poll(events));
+        }
+    }
+
+    /// Has `wait` fetch events, and wakes whoever waits for them.
+    fn take_events(&self, wait: impl FnOnce(&mut Events)) {
+        let mut events = self.events.take();
+        wait(&mut events);
+        source::dispatch(&events);
+        self.events.set(events);
+    }
+
     /// Searches for work, and sleeps when there is none. False: there will be none.
     #[cold]
     fn wait_for_work(&self) -> bool {
@@ -390,7 +538,7 @@ impl Worker {
         shared.idle.start_search();
         let goes_on = loop {
             self.look_around();
-            if self.local.has_ready() || self.shared.stack_wait.any_retryable() {
+            if self.has_work() {
                 break true;
             }
             if let Some(task) = self.search() {
@@ -399,7 +547,7 @@ impl Worker {
                 return true;
             }
             self.ask_again();
-            if self.local.has_ready() || self.shared.stack_wait.any_retryable() {
+            if self.has_work() {
                 break true;
             }
             let mut deadline = self.local.next_timer();
@@ -422,14 +570,26 @@ impl Worker {
                 }
             }
             shared.idle.search_to_sleep(self.local.mailbox().sleep());
-            if !self.overlooked() {
-                self.local.mailbox().sleep().block(deadline);
+            let sleep = self.local.mailbox().sleep();
+            if self.overlooked() {
+                shared.idle.sleep_to_search(sleep);
+            } else {
+                self.take_events(|events| {
+                    sleep.block(deadline, events);
+                    shared.idle.sleep_to_search(sleep);
+                });
             }
-            shared.idle.sleep_to_search(self.local.mailbox().sleep());
             monitor::wake();
         };
         self.leave_search();
         goes_on
+    }
+
+    /// Whether there is a task to run that a search does not look for.
+    fn has_work(&self) -> bool {
+        self.local.has_ready()
+            || self.placed.any_retryable()
+            || self.shared.stack_wait.any_retryable()
     }
 
     /// Takes this worker out of the searching ones, and wakes another if it was the last and there
@@ -449,7 +609,10 @@ impl Worker {
             if let Some(task) = self.fresh.pop().or_else(|| self.steal()) {
                 return Some(task);
             }
-            if self.local.has_ready() || self.shared.mailboxes.len() == 1 {
+            let sleep = self.local.mailbox().sleep();
+            // To ask for events costs a system call, and to sleep costs no more.
+            let never_spins = self.shared.mailboxes.len() == 1 || sleep.poller().is_some();
+            if self.has_work() || never_spins {
                 return None;
             }
             for _ in 0..1 << round.min(6) {
@@ -462,10 +625,11 @@ impl Worker {
     /// The last look before sleeping, after the fence.
     fn overlooked(&self) -> bool {
         self.local.has_ready()
+            || self.placed.any_retryable()
             || self.shared.has_fresh()
             || self.shared.closing.load(Ordering::Relaxed) != self.closing.get()
             || RECLAIM.load(Ordering::Relaxed) != self.reclaimed.get()
-            || self.shared.census.asked_since(self.answered.get()).is_some()
+            || dump::asked_since(self.dumped.get()).is_some()
     }
 
     /// The kernel has refused a stack: asks all other workers to give up their idle ones, and looks
@@ -492,7 +656,7 @@ impl Worker {
     /// wait.
     #[inline]
     fn ask_again(&self) {
-        for class in self.shared.stack_wait.short() {
+        for class in self.shared.stack_wait.short().chain(self.placed.short()) {
             if let Ok(slot) = stack::take(class) {
                 stack::give(slot);
             }
@@ -513,7 +677,11 @@ impl Worker {
     fn abandon_tasks(&self) {
         self.has_abandoned.set(true);
         if !self.shared.abandoned[self.index].swap(true, Ordering::Relaxed) {
-            survivors::tell(&CensusList::of(&self.started.borrow(), NAMED));
+            let started = self.started.borrow();
+            let all = started.len();
+            let some: Vec<_> = started.iter().take(NAMED).map(ReportedTask::of).collect();
+            drop(started);
+            survivors::tell(some, all);
         }
         self.shared.shutdown_latch.worker_goes_on();
     }

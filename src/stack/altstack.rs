@@ -21,9 +21,10 @@ use std::ptr;
 
 use libc::{c_int, c_void, stack_t};
 
+use super::class::PAGE;
+
 const SMALLEST: usize = 64 << 10;
 const FOR_HANDLERS: usize = 32 << 10;
-const PAGE: usize = 4096;
 
 /// `AT_MINSIGSTKSZ` of `linux/auxvec.h`: what a signal frame takes on this CPU.
 const AT_MINSIGSTKSZ: libc::c_ulong = 51;

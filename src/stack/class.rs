@@ -20,6 +20,9 @@
 use std::fmt;
 use std::io;
 
+/// Bytes of a page: the smallest that x86-64 has, and all that the region has.
+pub(super) const PAGE: usize = 4096;
+
 /// The binary logarithm of the smallest slot.
 pub(super) const SMALLEST_SHIFT: usize = 17;
 

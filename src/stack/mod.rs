@@ -39,7 +39,9 @@
 //! | `guard` | the inaccessible low end, by guard marker or by `mprotect` |
 //! | `resident` | the object that holds this code stays loaded |
 //! | `line`, `overflow` | the one line that a stack overflow prints |
+//! | `cold` | idle slots without pages, and blocks of them without page tables |
 //! | `stack_pressure` | the classes in which the kernel has refused a stack and a scheduler waits for one |
+//! | `tally` | a number of slots and their bytes, in one word |
 //! | `region` | the reservation, and fresh slots cut from it |
 //! | `pool` | idle slots: one cache for each worker, shelves that all share, pages given back |
 //! | `altstack` | the stack on which the fault handler runs |
@@ -53,12 +55,13 @@
 //! - **S2, one owner.** A slot belongs to one `Slot` value or to one entry of one list. Only
 //!   `region::fresh` makes new slots, each place once.
 //! - **S3, no stack without a guard.** A slot is handed out after its whole guard is in place. Nothing changes the
-//!   guard afterwards.
+//!   guard afterwards, but that the guards of a retired block go with its page tables. Its slots are handed out again
+//!   after they got new ones.
 //! - **S4, idle means empty.** A slot that is given back has no live frame. Its pages may be
 //!   discarded, and the next owner does not rely on their contents.
 //! - **S5, own addresses only.** System calls that change memory get ranges inside the region, or
 //!   inside a mapping that the same file made and still holds. New mappings go where the kernel
-//!   likes, so they replace none.
+//!   likes, so they replace none, but for those of retired blocks, whose slots are idle.
 //! - **S6, the handler is bare.** The fault handler computes, reads atomics that were published before, and calls
 //!   C functions that POSIX allows there. It takes no lock, allocates nothing, and uses no thread-local but
 //!   `errno`. What the kernel passes to the handler is valid until it returns.
@@ -71,6 +74,7 @@ mod advise;
 mod altstack;
 mod asan;
 mod class;
+mod cold;
 mod guard;
 mod limits;
 mod line;
@@ -81,6 +85,7 @@ mod region;
 mod resident;
 mod slot;
 pub(crate) mod stack_pressure;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod valgrind;
@@ -92,4 +97,6 @@ pub(crate) use line::Line;
 pub(crate) use overflow::{catch_up, set_describe};
 pub(crate) use pool::{Pool, give, provide, take, usage};
 pub(crate) use region::init;
+#[cfg(not(target_feature = "crt-static"))]
+pub(crate) use resident::keep_loaded;
 pub(crate) use slot::{Slot, bounds_of, ceiling_of};

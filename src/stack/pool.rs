@@ -4,7 +4,7 @@
 //!   worker's Pool                          shelves, one for each class, under a lock
 //!  +--------------------------+   64      +---------------------------+    64
 //!  | class 4: [oldest..newest]|  ------>  | warm: [oldest .. newest]  |  -------> cold: pages
-//!  |           take, give ^   |  oldest   |       at most 8192        |  oldest   given back
+//!  |           take, give ^   |  oldest   |       at most 6144        |  oldest   given back
 //!  +--------------------------+           +---------------------------+
 //!                             <----------------------'  <--------------------------'
 //!                              up to 64 newest, else cold ones, when the worker has none
@@ -18,20 +18,24 @@
 //! some: the first touch of a page costs more than the rest of a short coroutine's life. After a burst the
 //! pages must go back to the system. So each list has a limit. Beyond the shelf's limit, the oldest slots
 //! lose their pages, 64 slots in one system call. Larger classes have lower limits, because a
-//! warm stack may hold as many bytes as its size.
+//! warm stack may hold as many bytes as its size. Where all neighbours are cold, their page tables go back as well (see
+//! [`cold`](super::cold)).
 //!
 //! **Counting.** `in_use` is what was ever handed out less what is idle. A pool publishes how much it
-//! holds by a relaxed store to a line of its own; nothing is shared on the way of [`Pool::take`].
+//! holds by a relaxed store to a line of its own; nothing is shared on the way of [`Pool::take`]. Slots and their bytes
+//! are counted in one word (see [`tally`](super::tally)).
 
 use std::io;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::advise::advise;
-use super::class::Class;
-use super::region::fresh;
+use super::class::{Class, PAGE};
+use super::cold::{Cold, Run};
+use super::region::{self, fresh};
 use super::slot::{self, Slot};
 use super::stack_pressure;
+use super::tally::{AtomicTally, Tally};
 use crate::base::append_only_list::AppendOnlyList;
 use crate::base::lock::lock;
 
@@ -42,7 +46,10 @@ const BATCH: usize = 64;
 const POOL_LIMIT: usize = 1024;
 
 /// Idle slots on a shelf that keep their pages, for classes up to the default.
-const WARM_LIMIT: usize = 8192;
+const WARM_LIMIT: usize = 6144;
+
+/// Retired slots that are made ready together.
+const REVIVED_TOGETHER: usize = 512;
 
 /// A limit in slots, lowered for large classes so that it stays the same in bytes.
 const fn scaled(limit: usize, class: Class) -> usize {
@@ -61,23 +68,25 @@ const _: () = assert!(scaled(POOL_LIMIT, Class::LARGEST) >= 2, "a pool can hold 
 struct Shelf {
     /// With the pages they have touched, oldest first.
     warm: Vec<Slot>,
-    /// Without pages.
-    cold: Vec<Slot>,
+    cold: Cold,
 }
 
 static SHELVES: [Mutex<Shelf>; Class::COUNT] =
-    [const { Mutex::new(Shelf { warm: Vec::new(), cold: Vec::new() }) }; Class::COUNT];
+    [const { Mutex::new(Shelf { warm: Vec::new(), cold: Cold::new() }) }; Class::COUNT];
 
 /// Slots on all shelves, and those on their way to the cold side.
-static SHELVED: AtomicUsize = AtomicUsize::new(0);
+static SHELVED: AtomicTally = AtomicTally::new();
+
+/// Of those, the cold ones.
+static COLD: AtomicTally = AtomicTally::new();
 
 /// What each pool holds, or held when it was dropped, which is nothing.
 static POOLS: AppendOnlyList<PoolCount> = AppendOnlyList::new();
 
-/// The number of slots in a pool, on a line that only its owner writes to.
+/// The slots in a pool, on a line that only its owner writes to.
 #[repr(align(128))]
 struct PoolCount {
-    slots: AtomicUsize,
+    slots: AtomicTally,
     /// A pool counts here.
     taken: AtomicBool,
 }
@@ -87,32 +96,43 @@ impl PoolCount {
     fn acquire() -> &'static PoolCount {
         // Acquire: pairs with the drop of the pool that had it before.
         let free = |held: &&PoolCount| !held.taken.swap(true, Ordering::Acquire);
-        let new = || PoolCount { slots: AtomicUsize::new(0), taken: AtomicBool::new(true) };
+        let new = || PoolCount { slots: AtomicTally::new(), taken: AtomicBool::new(true) };
         POOLS.iter().find(free).unwrap_or_else(|| POOLS.add(new()))
     }
 }
 
 impl Shelf {
-    /// The list to take from: warm, while there are any.
-    fn best(&mut self) -> &mut Vec<Slot> {
-        if self.warm.is_empty() { &mut self.cold } else { &mut self.warm }
+    /// Moves up to `count` slots to `idle`: the warm ones that came last, or else cold ones.
+    fn take(&mut self, class: Class, count: usize, idle: &mut Vec<Slot>) {
+        if self.warm.is_empty() {
+            let before = idle.len();
+            idle.extend((0..count).map_while(|_| self.cold.pop(class)));
+            COLD.remove(Tally::of(class, idle.len() - before));
+        } else {
+            idle.extend(self.warm.drain(self.warm.len().saturating_sub(count)..));
+        }
     }
 }
 
 /// Puts idle slots on their shelf, oldest first, and throws away the pages of what is too much.
 fn shelve(class: Class, slots: impl ExactSizeIterator<Item = Slot>) {
     let shelf = &SHELVES[class.index()];
-    SHELVED.fetch_add(slots.len(), Ordering::Relaxed);
+    SHELVED.add(Tally::of(class, slots.len()));
     let mut locked = lock(shelf);
     locked.warm.extend(slots);
     // A whole batch over the limit: fewer would not be worth the system call.
     let surplus = locked.warm.len().saturating_sub(scaled(WARM_LIMIT, class));
     if surplus >= batch(class) {
         let chilled: Vec<Slot> = locked.warm.drain(..surplus).collect();
-        // For this long call nobody has to wait.
+        // For these long calls nobody has to wait.
         drop(locked);
         chill(&chilled);
-        lock(shelf).cold.extend(chilled);
+        COLD.add(Tally::of(class, chilled.len()));
+        let mut locked = lock(shelf);
+        chilled.into_iter().for_each(|slot| locked.cold.push(slot));
+        let runs = locked.cold.take_runs(class);
+        drop(locked);
+        retire(class, runs);
     } else {
         drop(locked);
     }
@@ -124,13 +144,55 @@ fn chill(slots: &[Slot]) {
     let range = |i: usize| slots[i].limit()..slots[i].end();
     // Refused for locked memory (mlockall), whose pages the program wants to keep.
     // SAFETY: S4 and S5, the slots are idle and ours.
-    let _ = unsafe { advise(libc::MADV_DONTNEED, slots.len(), range) };
+    if unsafe { advise(libc::MADV_DONTNEED, slots.len(), range) }.is_err() {
+        region::retire_no_more();
+    }
+}
+
+/// Gives the page tables of whole blocks back to the system.
+fn retire(class: Class, runs: Vec<Run>) {
+    for run in runs {
+        let is_retired = region::retire(&run);
+        let cold = &mut lock(&SHELVES[class.index()]).cold;
+        if is_retired { cold.add_retired(run) } else { cold.put_back(run) }
+    }
+}
+
+/// Makes some of the retired slots ready. False: there are none, or the kernel refuses.
+#[cold]
+fn revive(class: Class) -> bool {
+    let shelf = &SHELVES[class.index()];
+    let Some(run) = lock(shelf).cold.take_retired(class, REVIVED_TOGETHER) else { return false };
+    let (ready, refused) = region::revive(class, run);
+    let mut shelf = lock(shelf);
+    let is_any_ready = !ready.slots().is_empty();
+    // SAFETY: S3, their guards are in place.
+    unsafe { ready.into_ready() }.for_each(|slot| shelf.cold.push(slot));
+    if let Some(rest) = refused {
+        shelf.cold.add_retired(rest);
+    }
+    is_any_ready
+}
+
+/// What `get` finds on the shelf, to which retired slots come back as long as there are some.
+fn get_or_revive<T>(class: Class, mut get: impl FnMut() -> Option<T>) -> Option<T> {
+    loop {
+        let found = get();
+        if found.is_some() || !revive(class) {
+            return found;
+        }
+    }
 }
 
 /// An idle slot from the shelf.
 fn unshelve(class: Class) -> Option<Slot> {
-    let slot = lock(&SHELVES[class.index()]).best().pop()?;
-    SHELVED.fetch_sub(1, Ordering::Relaxed);
+    let mut shelf = lock(&SHELVES[class.index()]);
+    let one = Tally::of(class, 1);
+    let slot = match shelf.warm.pop() {
+        Some(slot) => slot,
+        None => shelf.cold.pop(class).inspect(|_| COLD.remove(one))?,
+    };
+    SHELVED.remove(one);
     Some(slot)
 }
 
@@ -141,7 +203,7 @@ fn unshelve(class: Class) -> Option<Slot> {
 /// `OutOfMemory`, when no slot is idle and the kernel refuses a fresh one; the message names the
 /// knob.
 pub(crate) fn take(class: Class) -> io::Result<Slot> {
-    unshelve(class).map_or_else(|| fresh(class), Ok)
+    get_or_revive(class, || unshelve(class)).map_or_else(|| fresh(class), Ok)
 }
 
 /// Gives back what [`take`] or a pool gave. Nothing on the slot may be alive any more (S4).
@@ -156,7 +218,7 @@ pub(crate) fn give(slot: Slot) {
 ///
 /// As [`take`].
 pub(crate) fn provide(class: Class) -> io::Result<()> {
-    if slot::is_issued(class) {
+    if slot::issued(class) > 0 {
         return Ok(());
     }
     take(class).map(give)
@@ -184,7 +246,7 @@ impl Pool {
     pub(crate) fn take(&mut self, class: Class) -> io::Result<Slot> {
         match self.idle[class.index()].pop() {
             Some(slot) => {
-                self.publish(-1);
+                self.held.slots.remove_alone(Tally::of(class, 1));
                 Ok(slot)
             }
             None => self.refill(class),
@@ -198,7 +260,7 @@ impl Pool {
         let idle = &mut self.idle[class.index()];
         idle.push(slot);
         let count = idle.len();
-        self.publish(1);
+        self.held.slots.add_alone(Tally::of(class, 1));
         // Where somebody waits for such a stack, it is of no use here.
         if count >= scaled(POOL_LIMIT, class) || stack_pressure::is_announced(class) {
             self.shed(class, batch(class).min(count));
@@ -224,15 +286,6 @@ impl Pool {
         }
     }
 
-    /// Corrects the published number.
-    #[inline(always)]
-    fn publish(&self, change: isize) {
-        // Load and store rather than one atomic addition: nobody else writes. Relaxed, since the
-        // number guards nothing.
-        let slots = self.held.slots.load(Ordering::Relaxed).wrapping_add_signed(change);
-        self.held.slots.store(slots, Ordering::Relaxed);
-    }
-
     #[cold]
     fn refill(&mut self, class: Class) -> io::Result<Slot> {
         if let Some(slot) = self.fetch(class) {
@@ -240,6 +293,9 @@ impl Pool {
         }
         if stack_pressure::is_announced(class) {
             return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        if let Some(slot) = get_or_revive(class, || self.fetch(class)) {
+            return Ok(slot);
         }
         // Another worker may have put some on the shelf while the kernel was thinking.
         fresh(class).or_else(|error| self.fetch(class).ok_or(error))
@@ -250,14 +306,13 @@ impl Pool {
     fn fetch(&mut self, class: Class) -> Option<Slot> {
         let idle = &mut self.idle[class.index()];
         let mut shelf = lock(&SHELVES[class.index()]);
-        let best = shelf.best();
         let wanted = if stack_pressure::is_announced(class) { 1 } else { batch(class) };
-        let count = best.len().min(wanted);
-        idle.extend(best.drain(best.len() - count..));
+        shelf.take(class, wanted, idle);
         drop(shelf);
+        let count = idle.len();
         let slot = idle.pop()?;
-        SHELVED.fetch_sub(count, Ordering::Relaxed);
-        self.publish(count as isize - 1);
+        SHELVED.remove(Tally::of(class, count));
+        self.held.slots.add_alone(Tally::of(class, count - 1));
         Some(slot)
     }
 
@@ -265,7 +320,7 @@ impl Pool {
     #[cold]
     fn shed(&mut self, class: Class, count: usize) {
         shelve(class, self.idle[class.index()].drain(..count));
-        self.publish(-(count as isize));
+        self.held.slots.remove_alone(Tally::of(class, count));
     }
 }
 
@@ -277,20 +332,39 @@ impl Drop for Pool {
 }
 
 /// How many slots there are, and what for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Usage {
     /// Slots that have an owner outside this module.
     pub(crate) in_use: usize,
+    /// Bytes of addresses that these take.
+    pub(crate) in_use_bytes: usize,
     /// Slots that had one and are idle now.
     pub(crate) pooled: usize,
+    /// Bytes of addresses that these take.
+    pub(crate) pooled_bytes: usize,
+    /// Of the idle slots, those on the cold side of a shelf.
+    pub(crate) cold: usize,
+    /// A page for each slot that is not cold.
+    pub(crate) resident_bytes: usize,
     /// Bytes of addresses that the region takes.
     pub(crate) reserved_bytes: usize,
 }
 
 /// The present numbers. While others take and give, each is off by what they do meanwhile.
 pub(crate) fn usage() -> Usage {
-    let in_pools: usize = POOLS.iter().map(|held| held.slots.load(Ordering::Relaxed)).sum();
-    let pooled = in_pools + SHELVED.load(Ordering::Relaxed);
-    let in_use = slot::issued_in_all().saturating_sub(pooled);
-    Usage { in_use, pooled, reserved_bytes: slot::region_length() }
+    let in_pools = POOLS.iter().fold(Tally::ZERO, |sum, held| sum.plus(held.slots.get()));
+    let pooled = in_pools.plus(SHELVED.get());
+    let issued = Class::all()
+        .fold(Tally::ZERO, |sum, class| sum.plus(Tally::of(class, slot::issued(class))));
+    let in_use = issued.without(pooled);
+    let cold = COLD.get().slots().min(pooled.slots());
+    Usage {
+        in_use: in_use.slots(),
+        in_use_bytes: in_use.bytes(),
+        pooled: pooled.slots(),
+        pooled_bytes: pooled.bytes(),
+        cold,
+        resident_bytes: (in_use.slots() + pooled.slots() - cold) * PAGE,
+        reserved_bytes: slot::region_length(),
+    }
 }

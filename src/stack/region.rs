@@ -31,12 +31,14 @@ use std::io;
 use std::ops::Range;
 use std::ptr;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::{c_int, c_void};
 
 use super::advise::last_errno;
 use super::class::{Class, GUARD};
-use super::guard::{self, Way};
+use super::cold::Run;
+use super::guard::{self, Installed, Way};
 use super::limits::{self, Refusal};
 use super::overflow;
 use super::slot::{self, Slot};
@@ -119,12 +121,70 @@ pub(super) fn fresh(class: Class) -> io::Result<Slot> {
     if cursor.issued == cursor.ready {
         cursor.prepare(class).map_err(|refusal| refusal.into_error(class))?;
     }
-    let start = slot::start_of(class, cursor.issued);
+    let index = cursor.issued;
+    let start = slot::start_of(class, index);
     cursor.issued += 1;
     slot::set_issued(class, cursor.issued);
     valgrind::register_stack(start + GUARD, start + class.slot_size());
     // SAFETY: S2, the cursor passes each place once.
-    Ok(unsafe { Slot::from_raw(start + class.slot_size()) })
+    Ok(unsafe { Slot::at(class, index) })
+}
+
+/// Whether idle blocks may be retired: no guard is a mapping, and memory is not locked.
+static MAY_RETIRE: AtomicBool = AtomicBool::new(true);
+
+/// Has no block retired from here on.
+pub(super) fn retire_no_more() {
+    MAY_RETIRE.store(false, Ordering::Relaxed);
+}
+
+/// Gives back the page tables of a run of blocks whose slots are idle and have no pages, and their guards with them.
+/// False: they stay as they are.
+pub(super) fn retire(run: &Run) -> bool {
+    let addresses = run.addresses();
+    if !MAY_RETIRE.load(Ordering::Relaxed) || valgrind::is_present() {
+        return false;
+    }
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+    let (start, length) = (addresses.start as *mut c_void, addresses.len());
+    // SAFETY: S1, S4, S5, the region stays mapped there, and the slots are idle and ours.
+    let mapped = unsafe { libc::mmap(start, length, libc::PROT_READ, flags, -1, 0) };
+    if mapped == libc::MAP_FAILED {
+        return false;
+    }
+    settle_mapping(addresses);
+    limits::return_bytes(length);
+    true
+}
+
+/// Makes a retired run ready again, as far as the kernel lets it: the blocks that are ready, and those that are not.
+pub(super) fn revive(class: Class, run: Run) -> (Run, Option<Run>) {
+    let addresses = run.addresses();
+    // SAFETY: S5, the slots are retired and the caller's.
+    let opened = unsafe { open(addresses.clone(), addresses.len()) };
+    let guarded = match opened {
+        Ok(()) => install_guards(class, addresses.start, run.slots().len()).count,
+        Err(_) => 0,
+    };
+    let (ready, rest) = run.split(guarded);
+    let left = rest.addresses().len();
+    if left > 0 && opened.is_ok() {
+        // It stays open, which does no harm, and is counted again with the next attempt.
+        limits::return_bytes(left);
+    }
+    (ready, (left > 0).then_some(rest))
+}
+
+/// Installs the guards of `count` slots of a class that begin at `start`.
+fn install_guards(class: Class, start: usize, count: usize) -> Installed {
+    let size = class.slot_size();
+    let guard_at = |i: usize| start + i * size..start + i * size + GUARD;
+    // SAFETY: S5, these slots are inside the region and nobody has them.
+    let installed = unsafe { guard::install(count, guard_at) };
+    if installed.way == Way::Mprotect {
+        retire_no_more();
+    }
+    installed
 }
 
 impl Cursor {
@@ -145,10 +205,7 @@ impl Cursor {
             }
             count /= 2;
         }
-        let start = slot::start_of(class, self.ready);
-        let guard_at = |i: usize| start + i * size..start + i * size + GUARD;
-        // SAFETY: S5, these slots are inside the region and not issued.
-        let guards = unsafe { guard::install(count, guard_at) };
+        let guards = install_guards(class, slot::start_of(class, self.ready), count);
         self.ready += guards.count;
         self.chunk = match guards.way {
             Way::Marker => count * 2,
@@ -164,28 +221,32 @@ impl Cursor {
     fn open(&mut self, class: Class, count: usize) -> Result<(), Refusal> {
         let size = class.slot_size();
         let bytes = count.saturating_sub(self.open) * size;
-        limits::take_bytes(bytes)?;
         let start = slot::start_of(class, self.ready);
         // SAFETY: S5, these slots are inside the region and not issued.
-        unsafe { open(start..start + (count - self.ready) * size) }
-            .inspect_err(|_| limits::return_bytes(bytes))?;
+        unsafe { open(start..start + (count - self.ready) * size, bytes)? };
         self.open = self.open.max(count);
         Ok(())
     }
 }
 
-/// Makes memory readable and writable.
+/// Makes memory readable and writable, of which so many bytes were not before.
 ///
 /// # Safety
 ///
 /// The range is whole slots that nobody owns yet (S5).
-unsafe fn open(range: Range<usize>) -> Result<(), Refusal> {
+unsafe fn open(range: Range<usize>, bytes: usize) -> Result<(), Refusal> {
+    limits::take_bytes(bytes)?;
     let access = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: S5, by the caller's promise.
-    match unsafe { libc::mprotect(range.start as *mut c_void, range.len(), access) } {
-        0 => Ok(()),
-        _ => Err(Refusal::Call { call: "mprotect", errno: last_errno() }),
+    if unsafe { libc::mprotect(range.start as *mut c_void, range.len(), access) } != 0 {
+        let errno = last_errno();
+        limits::return_bytes(bytes);
+        return Err(Refusal::Call { call: "mprotect", errno });
     }
+    // If it is refused, these stacks are not in a core file.
+    // SAFETY: S5, as above.
+    unsafe { libc::madvise(range.start as *mut c_void, range.len(), libc::MADV_DODUMP) };
+    Ok(())
 }
 
 /// The largest region that can be had: its base and the binary logarithm of a span.
@@ -227,14 +288,23 @@ fn map(span_shift: usize) -> Result<usize, c_int> {
             unsafe { libc::munmap(extra.start as *mut c_void, extra.len()) };
         }
     }
+    settle_mapping(base..base + length);
+    Ok(base)
+}
+
+/// Gives a new mapping of the region what the whole of it has, so that the kernel can merge neighbours.
+fn settle_mapping(range: Range<usize>) {
+    let (start, length) = (range.start, range.len());
     // A huge page would make the first touch of one stack pay for its neighbours. Refused only by a
     // kernel that has no huge pages.
-    // SAFETY: S5, mapped above.
-    unsafe { libc::madvise(base as *mut c_void, length, libc::MADV_NOHUGEPAGE) };
+    // SAFETY: S5, the caller has mapped it.
+    unsafe { libc::madvise(start as *mut c_void, length, libc::MADV_NOHUGEPAGE) };
+    // gdb's `gcore` writes whatever is mapped, also what was never touched. What is in use is opened, and dumped.
+    // SAFETY: S5, as above.
+    unsafe { libc::madvise(start as *mut c_void, length, libc::MADV_DONTDUMP) };
     // So that who looks at the process sees what takes all these addresses. Some kernels cannot.
-    // SAFETY: S5, mapped above; the name is copied.
+    // SAFETY: S5, as above; the name is copied.
     unsafe {
-        libc::prctl(libc::PR_SET_VMA, libc::PR_SET_VMA_ANON_NAME, base, length, NAME.as_ptr())
+        libc::prctl(libc::PR_SET_VMA, libc::PR_SET_VMA_ANON_NAME, start, length, NAME.as_ptr())
     };
-    Ok(base)
 }

@@ -13,7 +13,7 @@ use libc::{Dl_info, c_void};
 
 /// Keeps the object loaded until the process ends. Where the loader refuses, nothing is wrong until somebody
 /// unloads the object, so that is no error.
-pub(super) fn keep_loaded() {
+pub(crate) fn keep_loaded() {
     // SAFETY: S8, it reads what the kernel has given to the process.
     let program = unsafe { libc::getauxval(libc::AT_PHDR) } as usize;
     let Some(here) = object_at(keep_loaded as *const () as usize) else { return };

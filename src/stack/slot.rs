@@ -35,7 +35,7 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::class::{Class, GUARD, TOP};
+use super::class::{Class, GUARD, SMALLEST_SHIFT, TOP};
 
 /// Bytes between one colour and the next. Three lines: sixteen colours are spread over the 64 sets
 /// of a first-level cache, and a record that is three lines long never shares a set with the next
@@ -74,6 +74,18 @@ static DEFAULT: Span = Span { base: AtomicUsize::new(NOWHERE), length: AtomicUsi
 /// How many slots of each class were ever handed out. They are the class's first ones.
 static ISSUED: [AtomicUsize; Class::COUNT] = [const { AtomicUsize::new(0) }; Class::COUNT];
 
+/// What `tools/gdb/coro.py` finds a slot's ceiling with. Of a constant a debugger knows nothing.
+#[used]
+static SLOT_NUMBERS: SlotNumbers =
+    SlotNumbers { smallest_shift: SMALLEST_SHIFT, colours: COLOURS, colour_step: COLOUR_STEP };
+
+#[expect(dead_code, reason = "a debugger reads it")]
+struct SlotNumbers {
+    smallest_shift: usize,
+    colours: usize,
+    colour_step: usize,
+}
+
 /// Says where the region is. Called once, by `region::init`.
 pub(super) fn publish(base: usize, span_shift: usize) {
     LAYOUT.span_shift.store(span_shift, Ordering::Relaxed);
@@ -100,14 +112,9 @@ pub(super) fn set_issued(class: Class, count: usize) {
     ISSUED[class.index()].store(count, Ordering::Relaxed);
 }
 
-/// Whether a slot of `class` was ever handed out.
-pub(super) fn is_issued(class: Class) -> bool {
-    ISSUED[class.index()].load(Ordering::Relaxed) > 0
-}
-
-/// How many slots were ever handed out, all classes together.
-pub(super) fn issued_in_all() -> usize {
-    ISSUED.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+/// How many slots of `class` were ever handed out.
+pub(super) fn issued(class: Class) -> usize {
+    ISSUED[class.index()].load(Ordering::Relaxed)
 }
 
 /// How many slots of `class` the region has room for. None, if one is larger than a span.
@@ -121,6 +128,15 @@ pub(super) fn start_of(class: Class, index: usize) -> usize {
     let span_shift = LAYOUT.span_shift.load(Ordering::Relaxed);
     let base = LAYOUT.base.load(Ordering::Relaxed);
     base + (class.index() << span_shift) + (index << class.shift())
+}
+
+/// The class and the index of the slot at this distance from the region's base.
+#[inline(always)]
+fn split(offset: usize) -> (Class, usize) {
+    // Relaxed: whoever knows the distance has seen the layout.
+    let span_shift = LAYOUT.span_shift.load(Ordering::Relaxed);
+    let class = Class::from_index(offset >> span_shift);
+    (class, (offset & ((1 << span_shift) - 1)) >> class.shift())
 }
 
 /// The region's base and the address's distance from it, if it lies in the region.
@@ -149,28 +165,40 @@ fn colour(addr: usize, class: Class) -> usize {
 pub(crate) fn ceiling_of(addr: usize) -> Option<NonZeroUsize> {
     // Acquire: pairs with the Release in `publish`.
     let offset = addr.wrapping_sub(DEFAULT.base.load(Ordering::Acquire));
-    if offset < DEFAULT.length.load(Ordering::Relaxed) {
-        Some(ceiling(addr, Class::DEFAULT))
+    let last = if offset < DEFAULT.length.load(Ordering::Relaxed) {
+        last_of(addr, Class::DEFAULT)
     } else {
-        ceiling_of_other(addr)
-    }
+        last_of_other(addr)?
+    };
+    Some(ceiling_above(last))
 }
 
-/// [`ceiling_of`], for addresses that are on no slot of the default class.
+/// [`last_of`], for addresses that are on no slot of the default class.
 #[cold]
 #[inline(never)]
-fn ceiling_of_other(addr: usize) -> Option<NonZeroUsize> {
+fn last_of_other(addr: usize) -> Option<NonZeroUsize> {
     let (_, offset) = offset_of(addr)?;
-    let class = Class::from_index(offset >> LAYOUT.span_shift.load(Ordering::Relaxed));
-    Some(ceiling(addr, class))
+    Some(last_of(addr, split(offset).0))
+}
+
+/// The last address below the ceiling of the slot of `class` that an address lies on. [`ceiling_of`] adds 1 where its two
+/// ways have met. There the compiler makes one sum of it and of all that the caller adds.
+#[inline(always)]
+fn last_of(addr: usize, class: Class) -> NonZeroUsize {
+    let last = (addr | (class.slot_size() - 1)) - colour(addr, class);
+    // SAFETY: S1, it lies above the region's base and so is not 0.
+    unsafe { NonZeroUsize::new_unchecked(last) }
+}
+
+#[inline(always)]
+fn ceiling_above(last: NonZeroUsize) -> NonZeroUsize {
+    // SAFETY: S1, a ceiling lies above the region's base and so is not 0.
+    unsafe { NonZeroUsize::new_unchecked(last.get() + 1) }
 }
 
 /// The ceiling of the slot of `class` that an address lies on.
-#[inline(always)]
 fn ceiling(addr: usize, class: Class) -> NonZeroUsize {
-    let last = addr | (class.slot_size() - 1);
-    // SAFETY: S1, a ceiling lies above the region's base and so is not 0.
-    unsafe { NonZeroUsize::new_unchecked(last + 1 - colour(addr, class)) }
+    ceiling_above(last_of(addr, class))
 }
 
 /// The usable part, limit to ceiling, of the slot that `addr` lies in, its guard and its colour
@@ -199,9 +227,7 @@ impl Place {
 /// The slot that `addr` lies in, if it has ever been handed out. Fit for a signal handler.
 pub(super) fn place_of(addr: usize) -> Option<Place> {
     let (base, offset) = offset_of(addr)?;
-    let span_shift = LAYOUT.span_shift.load(Ordering::Relaxed);
-    let class = Class::from_index(offset >> span_shift);
-    let index = (offset & ((1 << span_shift) - 1)) >> class.shift();
+    let (class, index) = split(offset);
     if index >= ISSUED[class.index()].load(Ordering::Relaxed) {
         return None;
     }
@@ -232,9 +258,18 @@ impl Slot {
     /// The slot's class.
     #[inline(always)]
     pub(crate) fn class(&self) -> Class {
+        self.class_and_index().0
+    }
+
+    /// Which of its class's slots it is.
+    pub(super) fn index(&self) -> usize {
+        self.class_and_index().1
+    }
+
+    #[inline(always)]
+    fn class_and_index(&self) -> (Class, usize) {
         // Relaxed: this slot came from a thread that saw the layout.
-        let offset = self.end() - 1 - LAYOUT.base.load(Ordering::Relaxed);
-        Class::from_index(offset >> LAYOUT.span_shift.load(Ordering::Relaxed))
+        split(self.end() - 1 - LAYOUT.base.load(Ordering::Relaxed))
     }
 
     /// The slot's lowest address, that of its guard.
@@ -256,12 +291,13 @@ impl Slot {
         ceiling(self.end() - 1, self.class()).get()
     }
 
-    /// The slot that ends at `end`.
+    /// The slot of this index.
     ///
     /// # Safety
     ///
-    /// A slot ends there, and nobody has it (S2).
-    pub(super) unsafe fn from_raw(end: usize) -> Slot {
+    /// It was issued, and nobody has it (S2).
+    pub(super) unsafe fn at(class: Class, index: usize) -> Slot {
+        let end = start_of(class, index) + class.slot_size();
         // SAFETY: S1, a slot's end lies above the region's base and so is not 0.
         Slot(unsafe { NonZeroUsize::new_unchecked(end) })
     }

@@ -10,6 +10,7 @@
 //! time with the other kind of guard.
 
 mod arithmetic;
+mod cold;
 mod faults;
 mod guards;
 mod idle;
@@ -175,6 +176,25 @@ fn status_kib(key: &str) -> usize {
     let text = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = text.lines().find(|line| line.starts_with(key)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Sets a soft limit and tells the one before.
+fn set_limit(resource: libc::__rlimit_resource_t, bytes: u64) -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a live local of the right type.
+    unsafe {
+        assert_eq!(libc::getrlimit(resource, &mut limit), 0);
+        let before = limit.rlim_cur;
+        limit.rlim_cur = bytes;
+        assert_eq!(libc::setrlimit(resource, &limit), 0);
+        before
+    }
+}
+
+/// The next of a sequence of numbers that look random, and are the same in each run.
+fn next_random(state: &mut u64) -> usize {
+    *state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+    (*state >> 33) as usize
 }
 
 /// The lines of `/proc/self/maps`: how many there are, and how many are about the region.

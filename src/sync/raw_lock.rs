@@ -22,7 +22,9 @@ use std::time::Instant;
 
 use crate::base::atomics::{AtomicU32, Ordering};
 use crate::base::lock::ShortLock;
-use crate::task::{Caller, LockHolder, ParkReason, WaitEnd, WaitList, WaitNode, Waiting};
+use crate::task::{
+    Caller, LockHolder, ParkReason, WaitEnd, WaitList, WaitNode, WaitSubject, Waiting,
+};
 
 const TO_LOCK: ParkReason = ParkReason::new(Waiting::Lock, false);
 
@@ -148,7 +150,7 @@ impl RawLock {
         if self.try_lock() {
             return true;
         }
-        let caller = Caller::begin(self.made_at);
+        let caller = Caller::begin(WaitSubject::MadeAt(self.made_at));
         let mut waiter = LockWaiter::new();
         loop {
             let node = caller.node(waiter.as_slot());

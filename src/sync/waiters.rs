@@ -15,7 +15,7 @@ use std::ptr;
 use std::time::Instant;
 
 use crate::base::lock::{ShortGuard, ShortLock};
-use crate::task::{Caller, LockHolder, ParkReason, WaitEnd, WaitList, Waiting};
+use crate::task::{Caller, LockHolder, ParkReason, WaitEnd, WaitList, WaitSubject, Waiting};
 
 pub(super) struct Waiters<S> {
     crowd: ShortLock<Crowd<S>>,
@@ -125,7 +125,7 @@ impl<S> Waiters<S> {
         linked: impl FnOnce(),
         forget: impl FnOnce(&mut Crowd<S>) -> bool,
     ) -> Result<(), GaveUp> {
-        let caller = Caller::begin(self.made_at);
+        let caller = Caller::begin(WaitSubject::MadeAt(self.made_at));
         let mut ticket = Ticket { number: 0, need: wanted.need };
         let slot = (&raw mut ticket).cast::<()>();
         let node = caller.node(slot);

@@ -1,6 +1,5 @@
 //! The rest of a task's block: first the closure, then what became of it.
 
-use std::alloc::Layout;
 use std::cell::{Cell, UnsafeCell};
 use std::mem::{self, ManuallyDrop, needs_drop, offset_of};
 use std::panic::Location;
@@ -9,12 +8,15 @@ use std::ptr::{self, NonNull};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicPtr;
 
-use super::block;
 use super::children::Children;
+use super::extras::Extras;
 use super::header::{Fresh, Header, TaskRef, VTable, drop_header};
+use super::hook::inherit;
 use super::join::JoinHandle;
+use super::local::Local;
 use super::outcome::{JoinError, Outcome};
 use super::state::StateWord;
+use crate::base::block::RawBlock;
 use crate::base::id::{Id, RuntimeId};
 use crate::base::lock::lock;
 use crate::base::report;
@@ -58,11 +60,30 @@ union Content<F, T> {
 
 /// What a task is spawned with, besides its closure.
 pub(crate) struct SpawnOptions {
-    pub(crate) name: Option<Box<Box<str>>>,
+    /// A name, if it has one.
+    pub(crate) extras: Option<Box<Extras>>,
     pub(crate) class: Class,
     /// The runtime that it is spawned on.
     pub(crate) runtime: RuntimeId,
     pub(crate) location: &'static Location<'static>,
+}
+
+impl SpawnOptions {
+    /// Adds what the new task inherits of the caller.
+    ///
+    /// # Panics
+    ///
+    /// Those of [`inherit`].
+    #[inline]
+    #[track_caller]
+    pub(crate) fn inherit(&mut self) {
+        if let Some(inherited) = inherit() {
+            match &mut self.extras {
+                Some(extras) => extras.merge(&inherited),
+                none => *none = Some(inherited),
+            }
+        }
+    }
 }
 
 /// Makes a fresh task: the reference that is to be queued, and its handle.
@@ -96,13 +117,14 @@ where
         waiter: UnsafeCell::new(None),
         stack: Cell::new(ptr::null_mut()),
         id: Id::next(),
-        name: options.name,
+        extras: options.extras,
+        parent: Local::with(Local::running_id).flatten(),
         location: options.location,
         index: Cell::new(0),
         class: options.class,
         cancel_delivered: Cell::new(false),
     };
-    let task = block::allocate(Layout::new::<Task<F, T, P>>()).cast::<Task<F, T, P>>().as_ptr();
+    let task = RawBlock::<Task<F, T, P>>::new().into_raw().as_ptr();
     // Part by part: a whole task would be one more copy of the closure, which may be large, on the
     // caller's stack.
     // SAFETY: the block is new and large enough, and the state word counts two references.
@@ -146,7 +168,8 @@ where
             },
         )
     };
-    if panicking() {
+    // One that is discarded has no stack of its own, and may be so in the middle of its discarder's panic.
+    if panicking() && !header.stack.get().is_null() {
         clear(header.label());
     }
     let panicked = matches!(ended, Err(JoinError::Panicked(_)));
@@ -226,6 +249,6 @@ unsafe fn free<F, T, P>(header: NonNull<Header>) {
     // SAFETY: the caller's word.
     unsafe {
         drop_header(header);
-        block::free(header.cast(), Layout::new::<Task<F, T, P>>());
+        drop(RawBlock::<Task<F, T, P>>::from_raw(header.cast()));
     }
 }

@@ -14,6 +14,7 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 
 use super::header::{BorrowedTask, Header, TaskRef};
+use super::mailbox::Mailbox;
 use super::stack::{SwitchReason, TaskStack};
 use super::thread_parker::ThreadParker;
 use super::waiter::Waiter;
@@ -72,6 +73,11 @@ pub(super) fn own_task_in_budget() -> Option<Current> {
     Some(Current { task: ManuallyDrop::new(task), record })
 }
 
+/// The worker of the task that the calling code belongs to.
+pub(crate) fn calling_worker() -> Option<&'static Mailbox<Header>> {
+    current_task()?.owner()
+}
+
 /// Whoever the calling code waits as: its task, or its thread.
 pub(crate) fn calling_waiter() -> Waiter<TaskRef> {
     match current_task() {
@@ -109,8 +115,8 @@ impl Current {
         if panicking() {
             return self.switch_out_of_panics(reason);
         }
-        // SAFETY: C3, and the switch was set before the task's first instruction.
-        unsafe { (*self.task_stack().switch.get()).suspend(reason) };
+        // SAFETY: C3, we run in it.
+        unsafe { self.task_stack().switch_out(reason) };
     }
 
     /// In the middle of an unwinding, which stays the coroutine's own.
@@ -118,7 +124,7 @@ impl Current {
     fn switch_out_of_panics(&self, reason: SwitchReason) {
         let _aside = self.record().set_panics_aside_at_switch();
         // SAFETY: as above.
-        unsafe { (*self.task_stack().switch.get()).suspend(reason) };
+        unsafe { self.task_stack().switch_out(reason) };
     }
 
     /// Lets others go first, whatever is asked of the task meanwhile.

@@ -2,12 +2,13 @@
 
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use std::cell::{Cell, UnsafeCell};
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, offset_of};
 use std::ops::Deref;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use super::extras::Extras;
 use super::holder::LockHolder;
 use super::inbox::Linked;
 use super::label::{TaskLabel, WaitLabel};
@@ -15,6 +16,7 @@ use super::mailbox::Mailbox;
 use super::stack::{ParkReason, TaskStack};
 use super::state::{CANCEL, DONE, PARKED, StateWord};
 use super::waiter::Waiter;
+use crate::base::copy::copy;
 use crate::base::id::Id;
 use crate::record::Record;
 use crate::stack::Class;
@@ -32,22 +34,25 @@ pub(super) struct VTable {
 }
 
 /// The head of a task's block. Who may touch which field when is ruled in [`state`](super::state).
+///
+/// What a turn reads comes first, so that it touches as few cache lines as can be.
 #[repr(C)]
 pub(crate) struct Header {
     pub(super) state: StateWord,
-    pub(super) vtable: &'static VTable,
-    /// The worker that the task is pinned to once started; null before (T4).
-    pub(super) owner: AtomicPtr<Mailbox<Header>>,
-    /// The next task in an inbox; of whoever has the task in its queue (T2).
-    pub(super) link: Cell<*mut Header>,
-    /// Who waits for the end (T6).
-    pub(super) waiter: UnsafeCell<Option<Waiter<BorrowedTask>>>,
     /// The engine, while the task has a stack; of the worker and the task itself.
     pub(super) stack: Cell<*mut TaskStack>,
+    /// The worker that the task is pinned to once started; null before (T4).
+    pub(super) owner: AtomicPtr<Mailbox<Header>>,
     pub(super) id: Id,
-    /// Boxed twice, for a thin pointer: few tasks have a name.
-    pub(super) name: Option<Box<Box<str>>>,
     pub(super) location: &'static Location<'static>,
+    /// The next task in an inbox; of whoever has the task in its queue (T2).
+    pub(super) link: Cell<*mut Header>,
+    pub(super) vtable: &'static VTable,
+    /// Who waits for the end (T6).
+    pub(super) waiter: UnsafeCell<Option<Waiter<BorrowedTask>>>,
+    pub(super) extras: Option<Box<Extras>>,
+    /// The task that has spawned it, for reports.
+    pub(super) parent: Option<Id>,
     /// Where its worker lists the task; of the worker.
     pub(super) index: Cell<u32>,
     pub(super) class: Class,
@@ -87,7 +92,7 @@ impl Header {
     }
 
     pub(crate) fn name(&self) -> Option<&str> {
-        self.name.as_deref().map(|name| &**name)
+        self.extras.as_deref()?.name.as_deref()
     }
 
     /// Where in the program it was spawned.
@@ -97,6 +102,20 @@ impl Header {
 
     pub(crate) fn label(&self) -> TaskLabel {
         TaskLabel { id: self.id, name: self.name().map(Box::from), location: self.location }
+    }
+
+    /// As [`label`](Header::label). `None`: there is no memory for the name.
+    pub(crate) fn try_label(&self) -> Option<TaskLabel> {
+        let name = match self.name() {
+            Some(name) => Some(copy(name)?.into_boxed_str()),
+            None => None,
+        };
+        Some(TaskLabel { id: self.id, name, location: self.location })
+    }
+
+    /// The task that has spawned it.
+    pub(crate) fn parent(&self) -> Option<Id> {
+        self.parent
     }
 
     /// The class of the stack that the task asks for.
@@ -241,28 +260,38 @@ impl Started {
     }
 }
 
-/// Bytes of frames that a switch touches, below what the task keeps on its stack.
-const HOT_FRAMES: usize = 512;
+/// Bytes of the header that a turn reads.
+const HOT_HEADER: usize = offset_of!(Header, link);
+/// Bytes of frames that a switch touches, from the lowest on.
+const HOT_FRAMES: usize = 128;
 
 impl Started {
     /// Asks the cache for the header.
     #[inline]
     pub(super) fn prefetch_header(&self) {
-        prefetch(self.0.as_ptr().cast(), size_of::<Header>());
+        prefetch(self.0.as_ptr().cast(), HOT_HEADER);
     }
 
-    /// Asks the cache for what a switch to the task touches of its stack.
+    /// Asks the cache for the top of its stack. By its worker.
     #[inline]
     pub(super) fn prefetch_stack(&self) {
-        let bottom = self.stack.get().cast::<u8>().wrapping_sub(HOT_FRAMES);
-        prefetch(bottom, HOT_FRAMES + TaskStack::RESERVE + size_of::<Record>());
+        let stack = self.stack.get();
+        prefetch(stack.cast(), 1);
+        prefetch(TaskStack::record(stack).cast(), 1);
+    }
+
+    /// Asks the cache for the frames that the task goes on with. By its worker.
+    #[inline]
+    pub(super) fn prefetch_frames(&self) {
+        // SAFETY: C1, it is in its worker's queue.
+        prefetch(unsafe { self.stack() }.lowest_frame(), HOT_FRAMES);
     }
 }
 
-/// Asks the cache for so many bytes. Any address will do.
+/// Asks the cache for so many bytes, at least one. Any address will do.
 #[inline]
 fn prefetch(start: *const u8, bytes: usize) {
-    for offset in (0..bytes).step_by(64) {
+    for offset in (0..bytes - 1).step_by(64).chain([bytes - 1]) {
         // SAFETY: S8, a hint, which reads nothing.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(offset).cast()) };
     }
@@ -308,15 +337,24 @@ impl Listed {
         let stack = self.task_stack();
         // SAFETY: N1, the task is suspended, and its worker asks.
         let holder = unsafe { stack.holder.get().as_ref() }.and_then(LockHolder::id);
-        Some(WaitLabel {
-            waiting,
-            joined: stack.joined.get(),
-            made_at: stack.made_at.get(),
-            holder,
-        })
+        let subject = stack.subject.get().filter(|subject| waiting.is_of(subject));
+        // SAFETY: as above, so it waits for that.
+        let peer = subject.and_then(|subject| unsafe { subject.peer() });
+        Some(WaitLabel { waiting, joined: stack.joined.get(), subject, peer, holder })
     }
 
-    fn task_stack(&self) -> &TaskStack {
+    /// The turn of its worker before whose end it has parked, if it is parked. The worker's last turn is `now`.
+    pub(crate) fn parked_in(&self, now: u64) -> u64 {
+        self.task_stack().parked_in(now)
+    }
+
+    /// Runs `f` with the record of its own stack.
+    pub(crate) fn with_own_record<R>(&self, f: impl FnOnce(&Record) -> R) -> R {
+        // SAFETY: R1, the record lies above the `TaskStack`, and the task has not ended.
+        f(unsafe { &*TaskStack::record(self.stack.get()) })
+    }
+
+    pub(super) fn task_stack(&self) -> &TaskStack {
         // SAFETY: C1, the list is its worker's, and `Listed` is `!Send`.
         unsafe { self.stack() }
     }

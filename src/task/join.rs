@@ -13,6 +13,7 @@ use super::children::Children;
 use super::current::{Current, current_task};
 use super::handle::Handle;
 use super::header::{BorrowedTask, TaskRef, free};
+use super::hook::check_thread;
 use super::label::Waiting;
 use super::outcome::{JoinError, Outcome};
 use super::park::wait_on_thread;
@@ -117,6 +118,7 @@ impl<T> JoinHandle<T> {
 
     #[cold]
     fn join_as_thread(&self) {
+        check_thread();
         let parker = ThreadParker::here();
         if !self.register(Waiter::Thread(Arc::clone(&parker)), 0) {
             return;
@@ -341,10 +343,16 @@ struct Registration<'a> {
 impl Drop for Registration<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.task.state.load().has(RELEASED) || self.task.state.clear_waiter() {
-            return;
+        if !self.task.state.load().has(RELEASED) && !self.task.state.clear_waiter() {
+            self.wait_for_release();
         }
-        // The other runs on another worker and is between its last two steps.
+    }
+}
+
+impl Registration<'_> {
+    /// The other runs on another worker and is between its last two steps.
+    #[cold]
+    fn wait_for_release(&self) {
         while !self.task.state.load().has(RELEASED) {
             self.me.step_aside();
         }

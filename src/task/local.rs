@@ -2,7 +2,8 @@
 //! the timers.
 //!
 //! - **W2** A [`Local`] is `!Sync`, and code on the worker's thread reaches it by [`Local::with`] only while
-//!   [`Local::run`] has lent it out. No code of the user's runs inside of `with`.
+//!   [`Local::run`] has lent it out. No code of the user's runs inside of `with`. A signal handler may interrupt it
+//!   anywhere, and calls [`with_running_task`] alone, which reads words that are whole at any moment.
 //!
 //! # Parking late
 //!
@@ -17,18 +18,22 @@
 //!
 //! # The next in line
 //!
-//! A switch to a task touches its header and some ten cache lines at the top of its stack. Among many tasks they are in
+//! A switch to a task touches some six cache lines: one or two of its header, the first of its record, that of its
+//! `TaskStack`, and two of the frames that it goes on with. Among many tasks they are in
 //! no cache any more, and to wait for them costs many times what a turn costs. But the queue says who comes next. So
 //! with each turn the worker asks the cache for a task that comes some turns later.
 
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::VecDeque;
 use std::marker::PhantomData;
+use std::panic::Location;
 use std::ptr;
 use std::time::Instant;
 
 use super::header::{Header, Started};
 use super::mailbox::Mailbox;
+use super::stack::TaskStack;
+use crate::base::id::Id;
 use crate::driver::{TimerKey, Timers};
 
 /// A worker, as its own thread sees it.
@@ -39,6 +44,12 @@ pub(crate) struct Local {
     /// The task that parked last, while its park is not visible (W4).
     pending: Cell<*mut Header>,
     timers: RefCell<Timers<Started>>,
+    /// Of the task that had the last turn, which it has still if the mailbox's `RunningTask` says so.
+    turn_of: Cell<*mut TaskStack>,
+    /// How many reasons there are to do more at a turn than to take it: tasks with carries, or the names of all tasks.
+    attended: Cell<usize>,
+    /// The worker calls a carry.
+    calls_carries: Cell<bool>,
 }
 
 /// The worker that a thread is.
@@ -65,12 +76,52 @@ impl Local {
             ready: UnsafeCell::default(),
             pending: Cell::new(ptr::null_mut()),
             timers: RefCell::default(),
+            turn_of: Cell::new(ptr::null_mut()),
+            attended: Cell::new(0),
+            calls_carries: Cell::new(false),
         }
     }
 
     #[inline]
     pub(crate) fn mailbox(&self) -> &'static Mailbox<Header> {
         self.mailbox
+    }
+
+    /// Notes that a task is about to have its turn.
+    #[inline(always)]
+    pub(crate) fn begin_turn(&self, task: &Started) {
+        self.turn_of.set(task.stack.get());
+        self.mailbox.running().begin(task.id, task.location);
+    }
+
+    /// The task that has its turn.
+    #[inline]
+    pub(super) fn running_id(&self) -> Option<Id> {
+        self.mailbox.running().id()
+    }
+
+    /// Whether there is more to do at a turn than to take it.
+    #[inline]
+    pub(crate) fn is_attended(&self) -> bool {
+        self.attended.get() > 0
+    }
+
+    /// Adds a reason for that.
+    pub(crate) fn attend(&self) {
+        self.attended.set(self.attended.get() + 1);
+    }
+
+    /// Takes one back.
+    pub(super) fn leave(&self) {
+        self.attended.set(self.attended.get() - 1);
+    }
+
+    pub(super) fn calls_carries(&self) -> bool {
+        self.calls_carries.get()
+    }
+
+    pub(super) fn set_calls_carries(&self, calls: bool) {
+        self.calls_carries.set(calls);
     }
 
     /// Runs `f` with the calling thread as this worker.
@@ -163,6 +214,8 @@ impl Local {
     }
 
     fn make_visible(&self, task: Started) {
+        // SAFETY: C1, we are on its worker's thread, and it has not ended (W4).
+        unsafe { task.stack() }.note_park(self.mailbox.running().turn());
         if task.state.commit_park() {
             // Whoever unparks it has it from here on (T2).
             self.mailbox.counters().parked.add(1);
@@ -184,7 +237,7 @@ impl Local {
         if token != 0 && token != stack.reason.get().token() {
             return false;
         }
-        stack.token.set(token);
+        stack.set_token(token);
         self.pending.set(ptr::null_mut());
         // SAFETY: W4, it is in no queue and has not ended.
         self.push_ready(unsafe { Started::from_raw(ptr::from_ref(task).cast_mut()) });
@@ -207,10 +260,11 @@ impl Local {
     }
 }
 
-/// How many turns ahead a task's header is asked for, which says where its stack is, and how many turns ahead the stack.
-/// Half as many and twice as many were measured to be as good.
+/// How many turns ahead a task's header is asked for, which says where its stack is; the top of that stack, which says
+/// where its frames are; and the frames. Half as many and twice as many were measured to be as good.
 const HEADER_AHEAD: usize = 12;
-const STACK_AHEAD: usize = 6;
+const STACK_AHEAD: usize = 8;
+const FRAMES_AHEAD: usize = 4;
 
 /// Asks the cache for tasks that are further back in the queue. Where there are few, their lines are there still.
 #[inline]
@@ -218,6 +272,7 @@ fn prefetch_next(ready: &VecDeque<Started>) {
     if let Some(task) = ready.get(HEADER_AHEAD) {
         task.prefetch_header();
         ready[STACK_AHEAD].prefetch_stack();
+        ready[FRAMES_AHEAD].prefetch_frames();
     }
 }
 
@@ -226,6 +281,26 @@ fn set_here(mailbox: *const Mailbox<Header>, local: *const Local) {
         here.mailbox.set(mailbox);
         here.local.set(local);
     });
+}
+
+/// The mailbox of the worker that the calling thread is.
+pub(crate) fn mailbox_here() -> Option<&'static Mailbox<Header>> {
+    Local::with(Local::mailbox)
+}
+
+/// Runs `f` with the task that has its turn on the calling thread: its id, where it was spawned, and its name, which
+/// it has until it ends. For a signal handler too: takes no lock and allocates nothing.
+pub(crate) fn with_running_task<R>(
+    f: impl FnOnce(Id, &'static Location<'static>, Option<&str>) -> R,
+) -> Option<R> {
+    Local::with(|local| {
+        let (id, location) = local.mailbox.running().id_and_location()?;
+        // SAFETY: R1, R2, C1: while this thread's `RunningTask` has an id, that task's stack is in use, for the task has
+        // its turn. `begin_turn` has noted the stack before.
+        let record = unsafe { &*TaskStack::record(local.turn_of.get()) };
+        // SAFETY: R5, we are on its thread, in its turn, and it does not go on before `f` has returned.
+        Some(f(id, location, unsafe { record.name() }))
+    })?
 }
 
 /// Whether the calling thread is the worker of this mailbox.

@@ -8,14 +8,16 @@
 //! - **W1** A mailbox is never freed. It is leaked when made and used again by later workers, so it may be touched at
 //!   any time. A late wake-up reaches a stranger, who finds nothing to do.
 
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32};
 
 use crossbeam_utils::CachePadded;
 
 use super::counters::Counters;
+use super::deferred_notify::DeferredNotify;
 use super::inbox::{Inbox, Linked};
 use super::looks::Looks;
 use super::running_task::RunningTask;
+use super::turn_times::TurnTimes;
 use crate::base::atomics::{Ordering, fence};
 use crate::base::id::RuntimeId;
 use crate::driver::Sleep;
@@ -26,9 +28,13 @@ pub(crate) struct Mailbox<N> {
     sleep: Sleep,
     counters: Counters,
     running: RunningTask,
+    turn_times: TurnTimes,
     looks: Looks,
+    deferred_notify: DeferredNotify,
     /// The runtime that the worker belongs to.
     runtime: AtomicU32,
+    /// The worker's thread, as the system numbers it. 0: it has not begun.
+    thread: AtomicI32,
     /// A worker uses it.
     in_use: AtomicBool,
 }
@@ -40,8 +46,11 @@ impl<N: Linked> Mailbox<N> {
             sleep: Sleep::new(),
             counters: Counters::default(),
             running: RunningTask::default(),
+            turn_times: TurnTimes::default(),
             looks: Looks::default(),
+            deferred_notify: DeferredNotify::default(),
             runtime: AtomicU32::new(0),
+            thread: AtomicI32::new(0),
             in_use: AtomicBool::new(false),
         }
     }
@@ -85,8 +94,17 @@ impl<N: Linked> Mailbox<N> {
         &self.running
     }
 
+    /// When its turns were.
+    pub(crate) fn turn_times(&self) -> &TurnTimes {
+        &self.turn_times
+    }
+
     pub(crate) fn looks(&self) -> &Looks {
         &self.looks
+    }
+
+    pub(crate) fn deferred_notify(&self) -> &DeferredNotify {
+        &self.deferred_notify
     }
 
     pub(crate) fn set_runtime(&self, runtime: RuntimeId) {
@@ -94,17 +112,40 @@ impl<N: Linked> Mailbox<N> {
     }
 
     /// Whether the worker is one of this runtime's.
-    pub(super) fn is_of(&self, runtime: RuntimeId) -> bool {
+    pub(crate) fn is_of(&self, runtime: RuntimeId) -> bool {
         self.runtime.load(Ordering::Relaxed) == runtime.get()
+    }
+
+    /// Whether both workers are of one runtime.
+    pub(super) fn is_sibling_of(&self, other: &Self) -> bool {
+        self.runtime.load(Ordering::Relaxed) == other.runtime.load(Ordering::Relaxed)
+    }
+
+    /// By the worker, whose thread this is.
+    pub(crate) fn set_thread(&self, thread: i32) {
+        self.thread.store(thread, Ordering::Relaxed);
+    }
+
+    /// The worker's thread. That of a worker that has ended is no thread any more, or another one.
+    pub(crate) fn thread(&self) -> Option<i32> {
+        match self.thread.load(Ordering::Relaxed) {
+            0 => None,
+            thread => Some(thread),
+        }
     }
 
     pub(super) fn set_in_use(&self, in_use: bool) {
         self.in_use.store(in_use, Ordering::Relaxed);
     }
 
+    /// Whether there is a worker.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.in_use.load(Ordering::Relaxed)
+    }
+
     /// Whether there is a worker that does not sleep.
     pub(crate) fn is_at_work(&self) -> bool {
-        self.in_use.load(Ordering::Relaxed) && !self.sleep.is_asleep()
+        self.is_in_use() && !self.sleep.is_asleep()
     }
 }
 

@@ -40,6 +40,11 @@ impl Mailbox<Header> {
         Mailbox::wake_each(ALL.iter());
     }
 
+    /// Wakes the workers of the same runtime.
+    pub(crate) fn wake_siblings(&self) {
+        Mailbox::wake_each(ALL.iter().filter(|mailbox| mailbox.is_sibling_of(self)));
+    }
+
     /// The sum of one count over all workers that there ever were.
     pub(crate) fn count(which: fn(&Counters) -> &Counter) -> u64 {
         ALL.iter().map(|mailbox| which(mailbox.counters()).get()).sum()

@@ -9,7 +9,10 @@
 
 mod state;
 
+mod carry;
 mod counters;
+mod deferred_notify;
+mod extras;
 mod holder;
 mod inbox;
 mod label;
@@ -17,6 +20,7 @@ mod looks;
 mod outcome;
 mod running_task;
 mod thread_parker;
+mod turn_times;
 
 mod mailbox;
 mod stack;
@@ -27,11 +31,15 @@ mod header;
 mod local;
 mod mailboxes;
 
+#[cfg(feature = "dump")]
+mod frames;
 mod wake;
 
 mod children;
 mod current;
 mod wait_list;
+
+pub mod hook;
 
 mod run;
 
@@ -50,7 +58,6 @@ mod handle;
 
 mod join;
 
-mod block;
 mod body;
 
 #[cfg(all(test, coro_loom))]
@@ -64,14 +71,21 @@ pub use park::{park, yield_now};
 
 pub(crate) use body::{Child, Free, Parent, SpawnOptions, spawn};
 pub(crate) use children::Children;
-pub(crate) use current::{calling_waiter, current_task};
+pub(crate) use current::{calling_waiter, calling_worker, current_task};
 pub(crate) use deadline::Deadline;
+pub(crate) use extras::Extras;
+#[cfg(feature = "dump")]
+pub(crate) use frames::TaskWalker;
 pub(crate) use header::{Fresh, Header, Listed, Started, TaskRef};
 pub(crate) use holder::LockHolder;
-pub(crate) use label::{TaskLabel, WaitLabel, Waiting};
-pub(crate) use local::Local;
+pub(crate) use hook::inherit;
+pub(crate) use label::{TaskLabel, WaitLabel, WaitSubject, Waiting};
+pub(crate) use local::{Local, mailbox_here, with_running_task};
 pub(crate) use mailbox::Mailbox;
-pub(crate) use park::{park_for, park_thread, park_undisturbed, wait_for_children, wait_on_thread};
+pub(crate) use park::{
+    block_thread, check_caller, park_for, park_thread, park_undisturbed, wait_for_children,
+    wait_on_thread,
+};
 pub(crate) use poll::{PollTurn, poll_or_park, spend_budget};
 pub(crate) use run::{ResumeOutcome, discarded};
 pub(crate) use stack::{ParkReason, SwitchReason};

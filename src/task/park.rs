@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::children::Children;
 use super::current::{Current, current_task};
 use super::header::Started;
+use super::hook::check_thread;
 use super::interrupt::{interrupt_thread, next_look};
 use super::label::Waiting;
 use super::local::{Local, Timer};
@@ -54,13 +55,13 @@ impl Current {
         }
         let stack = self.task_stack();
         stack.reason.set(reason);
-        stack.token.set(0);
+        stack.set_token(0);
         self.switch_out(SwitchReason::Park);
         if reason.token() == 0 {
             return 0;
         }
         // The token that has ended this wait is not there for the next one.
-        self.state.take(NOTIFIED | reason.token()) & reason.token() | stack.token.get()
+        self.state.take(NOTIFIED | reason.token()) & reason.token() | stack.token()
     }
 
     /// As [`park`](Current::park), until `time` at the latest.
@@ -137,12 +138,25 @@ pub(crate) fn wait_on_thread(parker: &ThreadParker, seen: u32, limit: Option<Dur
     block_thread(limit, |limit| parker.block(seen, limit));
 }
 
-fn block_thread(limit: Option<Duration>, block: impl FnOnce(Option<Duration>)) {
+/// Blocks the calling thread, which is in no task, by `block`, which is given a limit: `limit`, or the first of the
+/// thread's deadlines.
+pub(crate) fn block_thread(limit: Option<Duration>, block: impl FnOnce(Option<Duration>)) {
+    check_thread();
     let now = Instant::now();
     interrupt_thread(now);
     let left = record::with(|record| next_look(record, now)).map(|time| time - now);
     block(limit.into_iter().chain(left).min());
     interrupt_thread(Instant::now());
+}
+
+/// To be called before the caller does what may have to wait.
+///
+/// # Panics
+///
+/// In a `no_suspend`, and in a carry that a worker calls.
+pub(crate) fn check_caller() {
+    check_thread();
+    record::with(suspension::check_task);
 }
 
 /// Suspends the calling task, which waits for what borrows from it: an interruption comes later. It has seen before
@@ -206,6 +220,7 @@ pub fn yield_now() {
     match current_task() {
         Some(task) => task.yield_now(),
         None => {
+            check_thread();
             interrupt_thread(Instant::now());
             thread::yield_now();
         }

@@ -1,18 +1,18 @@
 //! A task's run, as its worker sees it: it is bound to a stack, resumed, and finished.
 
-use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::children::Children;
 use super::header::{Fresh, Header, Started, free};
+use super::hook::{drop_inherited, end_unusual};
 use super::local;
 use super::mailbox::Mailbox;
-use super::stack::{ParkReason, SwitchReason, TaskStack};
+use super::stack::{SwitchReason, TaskStack};
 use super::state::{Finish, PARKED};
 use super::waiter::Waiter;
+use crate::base::process;
 use crate::coroutine::{Engine, Identity, Switch};
-use crate::fork;
 use crate::goexit;
 use crate::record::{Record, record_below};
 use crate::stack::Slot;
@@ -43,36 +43,30 @@ impl Fresh {
         let body = move |record: NonNull<Record>, switch: &Switch<(), SwitchReason>, ()| {
             // SAFETY: C1, T1: `TaskStack` and record lie above us and the task holds itself.
             unsafe {
-                (*stack).switch.set(switch);
+                (*stack).set_switch(switch);
                 goexit::enter(record.as_ptr(), header.cast(), (*header).vtable.run);
-                if fork::is_child() {
-                    fork::end((*header).label());
+                if !process::is_ordinary() {
+                    end_unusual(&*header);
                 }
+                (*record.as_ptr()).forget_name();
                 finish(header, Some(&*stack));
-                (*record.as_ptr()).retire();
+                (*record.as_ptr()).forget_task();
             }
         };
         // SAFETY: C1, the slot is ours until the engine is done; `resume` releases it then.
         unsafe {
             let (engine, _) = Engine::new(&slot, TaskStack::RESERVE, identity, body);
-            stack.write(TaskStack {
-                engine,
-                switch: Cell::new(ptr::null()),
-                index: Cell::new(0),
-                reason: Cell::new(ParkReason::PARK),
-                joined: Cell::new(None),
-                made_at: Cell::new(None),
-                holder: Cell::new(ptr::null()),
-                token: Cell::new(0),
-                waits: Cell::new(0),
-                slot,
-            });
+            stack.write(TaskStack::new(engine, slot));
         }
         self.owner.store(ptr::from_ref(owner).cast_mut(), Ordering::Relaxed);
         self.stack.set(stack);
         // The reference stays the task's own, until `finish` gives it up (T1).
         // SAFETY: just started, and in no queue.
-        unsafe { Started::from_raw(self.into_raw().cast_mut()) }
+        let task = unsafe { Started::from_raw(self.into_raw().cast_mut()) };
+        if let Some(extras) = &task.extras {
+            task.adopt(extras);
+        }
+        task
     }
 
     /// Ends the task as cancelled, in the calling context: its closure is dropped unrun.
@@ -82,6 +76,9 @@ impl Fresh {
         // stack. `finish` takes our reference.
         unsafe {
             (self.vtable.run)(self.as_ptr().cast());
+            if let Some(extras) = &self.extras {
+                drop_inherited(extras);
+            }
             // Release: as `Counter::add`.
             DISCARDED.fetch_add(1, Ordering::Release);
             finish(self.into_raw().cast_mut(), None);
@@ -137,7 +134,8 @@ impl Started {
 ///
 /// Called on the stack of this task, with its `TaskStack`, or for a task that was never started; the task's
 /// own reference is the caller's to give away.
-#[inline]
+// Always inlined, for otherwise it is not, and every end of a task pays for the call.
+#[inline(always)]
 unsafe fn finish(header: *mut Header, stack: Option<&TaskStack>) {
     // SAFETY: T1, the task's own reference.
     let task = unsafe { &*header };

@@ -3,7 +3,7 @@
 use std::panic::Location;
 use std::ptr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering, compiler_fence};
 use std::time::Duration;
 
 use super::label::TaskLabel;
@@ -44,6 +44,8 @@ impl RunningTask {
     #[inline]
     pub(crate) fn end(&self) {
         self.id.store(0, Ordering::Relaxed);
+        // A signal handler on this thread finds no task whose stack was given back.
+        compiler_fence(Ordering::SeqCst);
     }
 
     /// After how long a turn is to be reported; `None`: never.
@@ -64,13 +66,29 @@ impl RunningTask {
         self.turn.load(Ordering::Relaxed)
     }
 
-    /// Who has its turn. While turns change, the parts may be of different tasks.
-    pub(crate) fn get(&self) -> Option<TaskLabel> {
+    /// Whether a task has its turn.
+    pub(crate) fn is_any(&self) -> bool {
+        self.id.load(Ordering::Relaxed) != 0
+    }
+
+    /// Who has its turn.
+    #[inline]
+    pub(crate) fn id(&self) -> Option<Id> {
+        Id::from_number(self.id.load(Ordering::Relaxed))
+    }
+
+    /// Who has its turn, and where it was spawned. While turns change, the two may be of different tasks. Takes no lock.
+    pub(super) fn id_and_location(&self) -> Option<(Id, &'static Location<'static>)> {
         // Acquire: pairs with `begin`.
         let id = Id::from_number(self.id.load(Ordering::Acquire))?;
-        let name = lock(&self.name).clone();
         // SAFETY: null, or a location that is there for ever.
         let location = unsafe { self.location.load(Ordering::Relaxed).as_ref() };
-        Some(TaskLabel { id, name, location: location? })
+        Some((id, location?))
+    }
+
+    /// Who has its turn. While turns change, the parts may be of different tasks.
+    pub(crate) fn get(&self) -> Option<TaskLabel> {
+        let (id, location) = self.id_and_location()?;
+        Some(TaskLabel { id, name: lock(&self.name).clone(), location })
     }
 }

@@ -45,6 +45,9 @@ use crate::base::atomics::{AtomicUsize, Ordering};
 
 /// The task has left its stack and waits to be unparked.
 pub(super) const PARKED: usize = 1 << 0;
+/// For `tools/gdb/coro.py`: of a constant a debugger knows nothing.
+#[used]
+static PARKED_BIT: usize = PARKED;
 /// A wake-up is there: the next wait, of whatever kind, looks round at once, or a parked task is
 /// queued already.
 pub(super) const NOTIFIED: usize = 1 << 1;

@@ -11,8 +11,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::current::{Current, current_task};
-use super::header::BorrowedTask;
+use super::header::{BorrowedTask, Header};
+use super::hook::check_thread;
 use super::interrupt::{interrupt_thread, next_look, thread_is_due};
+use super::label::WaitSubject;
+use super::mailbox::Mailbox;
 use super::park::wait_on_thread;
 use super::poll::PollTurn;
 use super::stack::ParkReason;
@@ -31,14 +34,13 @@ pub(crate) enum Caller {
 }
 
 impl Caller {
-    /// The calling task or thread, which is to wait in what was made at this place. If there is a reason to interrupt
-    /// it, that comes now.
+    /// The calling task or thread, which is to wait for this. If there is a reason to interrupt it, that comes now.
     ///
     /// # Panics
     ///
     /// In a `no_suspend`, and in a process that was forked from one that uses coroutines.
     #[inline]
-    pub(crate) fn begin(made_at: &'static Location<'static>) -> Caller {
+    pub(crate) fn begin(subject: WaitSubject) -> Caller {
         fork::check();
         match current_task() {
             Some(task) => {
@@ -46,10 +48,11 @@ impl Caller {
                 if task.is_interruptible() {
                     task.interrupt(Instant::now());
                 }
-                task.task_stack().made_at.set(Some(made_at));
+                task.task_stack().subject.set(Some(subject));
                 Caller::Task(task)
             }
             None => {
+                check_thread();
                 interrupt_thread(Instant::now());
                 Caller::Thread(ThreadParker::here())
             }
@@ -59,12 +62,12 @@ impl Caller {
     /// As [`begin`](Caller::begin), for a task that nothing interrupts and nothing forbids to wait. It neither suspends
     /// nor unwinds, so a lock may be held.
     #[inline(always)]
-    pub(crate) fn begin_undisturbed(made_at: &'static Location<'static>) -> Option<Caller> {
+    pub(crate) fn begin_undisturbed(subject: WaitSubject) -> Option<Caller> {
         let task = current_task()?;
         if task.is_interruptible() || suspension::is_refused(task.record()) || fork::is_child() {
             return None;
         }
-        task.task_stack().made_at.set(Some(made_at));
+        task.task_stack().subject.set(Some(subject));
         Some(Caller::Task(task))
     }
 
@@ -77,6 +80,15 @@ impl Caller {
     /// One of several nodes for its wait, which have this claim, and stay no longer than it does.
     pub(crate) fn node_of(&self, claim: &Claim, slot: *mut ()) -> WaitNode {
         self.node(slot).with_claim(claim)
+    }
+
+    /// The worker that the task is pinned to; `None`: it is a thread.
+    #[inline]
+    pub(crate) fn mailbox(&self) -> Option<&'static Mailbox<Header>> {
+        match self {
+            Caller::Task(task) => task.owner(),
+            Caller::Thread(_) => None,
+        }
     }
 
     #[inline]
@@ -219,25 +231,25 @@ impl Caller {
 pub(crate) fn wait_until<T>(
     mutex: &Mutex<T>,
     list: fn(&mut T) -> &mut WaitList,
-    deadline: Instant,
+    deadline: Option<Instant>,
     reason: ParkReason,
     mut is_over: impl FnMut(&mut T) -> bool,
 ) -> bool {
     loop {
-        let caller = Caller::begin(Location::caller());
+        let caller = Caller::begin(WaitSubject::MadeAt(Location::caller()));
         let node = caller.node(std::ptr::null_mut());
         {
             let mut state = lock(mutex);
             if is_over(&mut state) {
                 return true;
             }
-            if Instant::now() >= deadline {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return false;
             }
             // SAFETY: Q1, it is told or unlinked below.
             unsafe { list(&mut state).push(&node) };
         }
-        if caller.wait(&node, reason, Some(deadline)).is_none() {
+        if caller.wait(&node, reason, deadline).is_none() {
             // SAFETY: Q1, it was linked to this list.
             unsafe { list(&mut lock(mutex)).give_up(&node) };
             caller.interrupt();

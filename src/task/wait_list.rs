@@ -136,6 +136,11 @@ impl WaitList {
         WaitList { first: ptr::null(), last: ptr::null() }
     }
 
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_null()
+    }
+
     /// Links `node` at the end.
     ///
     /// # Safety

@@ -1,5 +1,10 @@
 //! Inherited values: clones of a coroutine's values, for the coroutines that it starts.
 
+#[cfg(feature = "tracing")]
+use std::any::Any;
+#[cfg(feature = "tracing")]
+use std::sync::OnceLock;
+
 use super::{Key, storing};
 use crate::locals::{Block, Keyed, Kind};
 use crate::record;
@@ -41,11 +46,33 @@ pub fn set_inheritable<K: Key + Clone + Send, V: Clone + Send + 'static>(key: K,
     }
 }
 
+/// What is no value of a coroutine, and is inherited as well.
+#[cfg(feature = "tracing")]
+pub(crate) trait Inherits: Send {
+    /// Begins with it, until what this gives is dropped.
+    fn begin(self: Box<Self>) -> Box<dyn Any>;
+}
+
+/// Takes what is to be inherited from the calling coroutine, if there is anything.
+#[cfg(feature = "tracing")]
+type TakeInherited = fn() -> Option<Box<dyn Inherits>>;
+
+#[cfg(feature = "tracing")]
+static INHERIT: OnceLock<TakeInherited> = OnceLock::new();
+
+/// Has [`inherit`] call this where it is called. The first one counts.
+#[cfg(feature = "tracing")]
+pub(crate) fn inherit_as_well(inherit: TakeInherited) {
+    let _ = INHERIT.set(inherit);
+}
+
 /// Wraps `f` so that it runs with clones of the inheritable values of the running coroutine.
 ///
 /// The clones are made now, so what the values become later does not matter. They are stored where
 /// and when the wrapped function is called, whatever the coroutine or thread, and are inheritable
 /// there in turn. Whoever drops the function uncalled drops the clones.
+///
+/// With feature `tracing` and its layer, `f` runs in the current span as well: see `trace`.
 ///
 /// A value that a [`scope`](super::scope()) hides is not inherited, and one that is set by
 /// [`scope_inheritable`](super::scope_inheritable) is.
@@ -82,7 +109,11 @@ where
     F: FnOnce() -> T + Send,
 {
     let inherited = record::with(|record| record.locals().snapshot());
+    #[cfg(feature = "tracing")]
+    let as_well = INHERIT.get().and_then(|inherit| inherit());
     move || {
+        #[cfg(feature = "tracing")]
+        let _inherited = as_well.map(Inherits::begin);
         if !inherited.is_empty() {
             record::with(|record| {
                 storing(record, |locals| {

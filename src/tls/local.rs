@@ -7,10 +7,16 @@
 use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt;
+use std::ptr;
+use std::sync::atomic::AtomicPtr;
 
 use super::storing;
-use crate::locals::{Block, Fixed, Held, Kind};
-use crate::record::{self, Running};
+use crate::locals::{Block, Fixed, Held, Kind, Locals, MOST};
+use crate::record;
+use crate::stack::Class;
+
+const _: () =
+    assert!(Class::LARGEST_SIZE < MOST as usize, "what is lent on a stack has a frame on it (L1)");
 
 /// Declares statics of which each coroutine, and each plain thread, has a value of its own.
 ///
@@ -83,6 +89,9 @@ macro_rules! local {
 /// ```
 pub struct LocalKey<T: 'static> {
     init: fn() -> T,
+    /// The address of a key stands for its type (L3): no two keys have the same address, and none has two types. What
+    /// can change is not merged with what is equal, and a pointer that can change makes `T` invariant.
+    _unique: AtomicPtr<fn(T) -> T>,
 }
 
 /// The value of a [`LocalKey`] cannot be had: the cleanup of its coroutine or thread is over, or in
@@ -145,9 +154,25 @@ fn inaccessible() -> ! {
 
 impl<T: 'static> LocalKey<T> {
     /// For `local!`.
+    ///
+    /// A constant is no key, since the address of a constant is not its own:
+    ///
+    /// ```compile_fail,E0492
+    /// const KEY: &coro::tls::LocalKey<u8> = &coro::tls::LocalKey::__new(|| 1);
+    /// ```
+    ///
+    /// Nor is a key one of two types:
+    ///
+    /// ```compile_fail
+    /// type Any = for<'a> fn(&'a u8);
+    /// type Lasting = fn(&'static u8);
+    /// fn other(key: &'static coro::tls::LocalKey<Any>) -> &'static coro::tls::LocalKey<Lasting> {
+    ///     key
+    /// }
+    /// ```
     #[doc(hidden)]
     pub const fn __new(init: fn() -> T) -> LocalKey<T> {
-        LocalKey { init }
+        LocalKey { init, _unique: AtomicPtr::new(ptr::null_mut()) }
     }
 
     /// Runs `f` with the value, which is initialised if this is its first use.
@@ -182,9 +207,9 @@ impl<T: 'static> LocalKey<T> {
     where
         F: FnOnce(&T) -> R,
     {
-        match self.held() {
-            Ok(held) => f(held.value()),
-            Err(AccessError) => inaccessible(),
+        match self.at_hand() {
+            Some(held) => f(held.value()),
+            None => self.with_other(f).unwrap_or_else(|_| inaccessible()),
         }
     }
 
@@ -211,36 +236,57 @@ impl<T: 'static> LocalKey<T> {
     where
         F: FnOnce(&T) -> R,
     {
-        self.held().map(|held| f(held.value()))
+        match self.at_hand() {
+            Some(held) => Ok(f(held.value())),
+            None => self.with_other(f),
+        }
     }
 
-    #[inline]
-    fn held(&'static self) -> Result<Held<T>, AccessError> {
-        record::with(|record| match record.locals().get_fixed(Fixed::of(self)) {
-            Some(held) => Ok(held),
-            None => self.first(record).ok_or(AccessError),
-        })
+    /// The value, if it is among the first five of a coroutine. For the length of a call.
+    #[inline(always)]
+    fn at_hand(&'static self) -> Option<Held<T>> {
+        record::with_coroutine(|record| {
+            // SAFETY: L3, a key stores values of its own type, and its address is not another's; L1, on a coroutine's
+            // stack, and no caller keeps it.
+            unsafe { record.locals().get_fixed(Fixed::of(self)) }
+        })?
+    }
+
+    /// The value, if there is one.
+    fn stored(&'static self) -> Option<Held<T>> {
+        record::with(|record| record.locals().get(&Fixed::of(self)))
+    }
+
+    /// Runs `f` with a value that is not at hand: with the first one, if there is none and it is not refused.
+    ///
+    /// `f` is called here, and not where the two ways meet. There the compiler would no longer know that the count was
+    /// raised just before, and could not leave it as it is.
+    #[inline(never)]
+    fn with_other<R>(&'static self, f: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
+        let held = self.stored().or_else(|| self.first()).ok_or(AccessError)?;
+        Ok(f(held.value()))
     }
 
     /// Stores the first value, unless that is refused.
     #[cold]
-    fn first(&'static self, record: Running<'_>) -> Option<Held<T>> {
-        storing(record, |locals| {
+    fn first(&'static self) -> Option<Held<T>> {
+        let store = |locals: &Locals| {
             if locals.refuses() {
                 return None;
             }
             let block = Block::new(Fixed::of(self), Kind::PRIVATE);
             let node = fill!(block.value() = (self.init)());
             locals.insert(node)
-        })
+        };
+        record::with(|record| storing(record, store))
     }
 
     /// Runs `f` with the value there is, or else stores `value` without running the initialiser.
     #[inline]
     #[track_caller]
     fn put<V>(&'static self, value: V, wrap: fn(V) -> T, f: impl FnOnce(&T, V)) {
-        if let Some(held) = record::with(|record| record.locals().get_fixed(Fixed::of(self))) {
-            return f(Held::value(&held), value);
+        if let Some(held) = self.at_hand().or_else(|| self.stored()) {
+            return f(held.value(), value);
         }
         let block = Block::new(Fixed::of(self), Kind::PRIVATE);
         let node = fill!(block.value() = wrap(value));

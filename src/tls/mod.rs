@@ -108,6 +108,7 @@ macro_rules! fill {
 
 mod data;
 mod inherit;
+mod labels;
 mod local;
 mod scope;
 #[cfg(test)]
@@ -116,7 +117,10 @@ mod tests;
 use std::hash::Hash;
 
 pub use data::{Data, WrongType};
+#[cfg(feature = "tracing")]
+pub(crate) use inherit::{Inherits, inherit_as_well};
 pub use inherit::{inherit, set_inheritable};
+pub(crate) use labels::{labels_of, set_label};
 pub use local::{AccessError, LocalKey};
 pub use scope::{scope, scope_inheritable};
 

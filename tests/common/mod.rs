@@ -150,6 +150,32 @@ fn path_of(test: &str) -> &'static str {
 /// The process leaves no core file, and dies with the thread that starts it, so a test that is
 /// aborted by its watchdog leaves nothing behind.
 pub(crate) fn child_command(test: &str, case: &str) -> Command {
+    let mut command = child_command_with_core_file(test, case);
+    let prepare = || {
+        let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: a system call that is allowed between fork and exec; the limit is on our stack.
+        unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const no_core) };
+        Ok(())
+    };
+    // SAFETY: `prepare` allocates nothing and takes no lock.
+    unsafe { command.pre_exec(prepare) };
+    command
+}
+
+/// Has `tool`, such as a debugger, run what `command` would run: adds its program, arguments and environment.
+pub(crate) fn run_below<'a>(tool: &'a mut Command, command: &Command) -> &'a mut Command {
+    tool.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => tool.env(name, value),
+            None => tool.env_remove(name),
+        };
+    }
+    tool
+}
+
+/// As [`child_command`], for a process that leaves a core file, as far as its limits allow that.
+pub(crate) fn child_command_with_core_file(test: &str, case: &str) -> Command {
     let mut command = Command::new(env::current_exe().expect("the test's own executable"));
     command
         .args([path_of(test), "--exact", "--nocapture", "--test-threads=1"])
@@ -157,12 +183,8 @@ pub(crate) fn child_command(test: &str, case: &str) -> Command {
         .env("RUST_BACKTRACE", "0")
         .env_remove("CORO_WORKERS");
     let prepare = || {
-        let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: two system calls that are allowed between fork and exec; the limit is on our stack.
-        unsafe {
-            libc::setrlimit(libc::RLIMIT_CORE, &raw const no_core);
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        }
+        // SAFETY: a system call that is allowed between fork and exec.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
         Ok(())
     };
     // SAFETY: `prepare` allocates nothing and takes no lock.
@@ -196,6 +218,18 @@ pub(crate) fn stderr(output: &Output) -> String {
 /// What a child wrote to stdout; begins with what the test harness says.
 pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// How many files this process may open, and those that it starts, which is as many as the system grants from here on.
+pub(crate) fn open_files() -> libc::rlim_t {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a live local, in both calls.
+    unsafe {
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit), 0);
+        limit.rlim_cur = limit.rlim_max;
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), 0);
+    }
+    limit.rlim_cur
 }
 
 /// Waits for a process that was forked here; gives what `waitpid` says of its end.

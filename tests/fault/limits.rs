@@ -19,7 +19,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use coro::{Builder, Handle, JoinError, JoinHandle, Runtime, inspect, tls};
+use coro::{Builder, Handle, JoinError, JoinHandle, Place, Runtime, inspect, tls};
 
 use crate::common::{self, Counter, Gate, child_command, is_child, message};
 
@@ -145,12 +145,15 @@ fn assert_program_goes_on() {
 
 /// Spawns `count` coroutines that all want a stack at once, waits until `line` has been written,
 /// lets them end as they come, and checks that all of them did.
-fn more_than_there_are(runtime: &Runtime, count: usize) {
+fn more_than_there_are(runtime: &Runtime, place: Place, count: usize) {
     let (send, handles) = mpsc::channel();
     let cleanups = Counter::default();
     let mut gate = StderrGate::new();
-    let tasks: Vec<JoinHandle<usize>> =
-        (0..count).map(|number| runtime.go(one(send.clone(), number, cleanups.clone()))).collect();
+    let spawn = |number| {
+        let body = one(send.clone(), number, cleanups.clone());
+        Builder::new().place(place).spawn_on(runtime, body).unwrap()
+    };
+    let tasks: Vec<JoinHandle<usize>> = (0..count).map(spawn).collect();
     drop(send);
     let line = gate.wait();
     gate.close(&line);
@@ -173,7 +176,7 @@ fn more_than_there_are(runtime: &Runtime, count: usize) {
 fn fault_coroutines_wait_for_a_stack_one_worker() {
     let test = "fault_coroutines_wait_for_a_stack_one_worker";
     under_address_limit(test, &ADDRESS_LINE, || {
-        more_than_there_are(&common::runtime(1), 2000);
+        more_than_there_are(&common::runtime(1), Place::Stealable, 2000);
     });
 }
 
@@ -182,7 +185,26 @@ fn fault_coroutines_wait_for_a_stack_one_worker() {
 fn fault_coroutines_wait_for_a_stack_four_workers() {
     let test = "fault_coroutines_wait_for_a_stack_four_workers";
     under_address_limit(test, &ADDRESS_LINE, || {
-        more_than_there_are(&common::runtime(4), 2000);
+        more_than_there_are(&common::runtime(4), Place::Stealable, 2000);
+    });
+}
+
+/// Those that are placed wait, and no other worker starts them.
+#[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
+fn fault_placed_coroutines_wait_for_a_stack_one_worker() {
+    let test = "fault_placed_coroutines_wait_for_a_stack_one_worker";
+    under_address_limit(test, &ADDRESS_LINE, || {
+        more_than_there_are(&common::runtime(2), Place::Worker(1), 2000);
+    });
+}
+
+#[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
+fn fault_placed_coroutines_wait_for_a_stack_four_workers() {
+    let test = "fault_placed_coroutines_wait_for_a_stack_four_workers";
+    under_address_limit(test, &ADDRESS_LINE, || {
+        more_than_there_are(&common::runtime(4), Place::Balanced, 2000);
     });
 }
 
@@ -264,7 +286,7 @@ fn fault_idle_stacks_are_reclaimed_after_an_earlier_refusal() {
         limit_addresses();
         // No default runtime: the only worker is the one that is refused.
         let first = common::runtime(1);
-        more_than_there_are(&first, 1000);
+        more_than_there_are(&first, Place::Stealable, 1000);
         // Its pool has them all now. A second runtime needs them.
         let second = common::runtime(1);
         fill_pool(&second, 100);
@@ -344,7 +366,14 @@ const LARGE_LINE: [&str; 3] = ["coro: no stack of 32 MiB", "is full (2 slots)", 
 
 /// A coroutine with a large stack.
 fn large<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-    Builder::new().stack_size(LARGE).spawn(f).unwrap()
+    large_at(Place::Stealable, f)
+}
+
+fn large_at<T: Send + 'static>(
+    place: Place,
+    f: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<T> {
+    Builder::new().stack_size(LARGE).place(place).spawn(f).unwrap()
 }
 
 /// Two coroutines that have the large stacks and are parked, and `count` that wait for one, once the
@@ -428,6 +457,65 @@ fn fault_who_has_waited_longest_gets_the_next_stack() {
         parked[1].handle().unpark();
         parked.into_iter().for_each(|one| one.join().unwrap());
     });
+}
+
+/// Those that are placed with a worker and wait for a stack get it there, in the order in which they were placed, and
+/// hold up no other that is placed there. Meanwhile no worker works in vain.
+#[test]
+#[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
+fn fault_placed_coroutines_wait_at_their_place() {
+    const EACH: usize = 10;
+    const WORKERS: usize = 3;
+    const WATCHED: Duration = Duration::from_secs(1);
+    let test = "fault_placed_coroutines_wait_at_their_place";
+    under_address_limit(test, &LARGE_LINE, || {
+        let runtime = common::runtime(WORKERS);
+        let (parked, first) = use_up_large(&runtime, 1);
+        let (send, order) = mpsc::channel();
+        let place = move || {
+            let one = |n| {
+                let send = send.clone();
+                let tell = move || {
+                    let name = thread::current().name().unwrap().to_owned();
+                    assert_eq!(name, format!("coro-{}", n % WORKERS));
+                    send.send(n).unwrap();
+                };
+                large_at(Place::Worker(n % WORKERS), tell)
+            };
+            (0..EACH * WORKERS).map(one).collect::<Vec<_>>()
+        };
+        let waiting = runtime.go(place).join().unwrap();
+        for worker in 0..WORKERS {
+            let small = Builder::new().place(Place::Worker(worker));
+            small.spawn_on(&runtime, || ()).unwrap().join().unwrap();
+        }
+        assert_eq!(inspect::metrics().fresh as usize, EACH * WORKERS + 1);
+        let before = cpu_time();
+        // Here the passing of time is what is tested.
+        thread::sleep(WATCHED);
+        let used = cpu_time() - before;
+        assert!(used < WATCHED / 10, "{used:?}");
+        assert!(order.try_recv().is_err());
+        parked[0].handle().unpark();
+        waiting.into_iter().for_each(|one| one.join().unwrap());
+        first.into_iter().for_each(|one| assert_eq!(one.join().unwrap(), 0));
+        let order: Vec<usize> = order.iter().take(EACH * WORKERS).collect();
+        for worker in 0..WORKERS {
+            let there = order.iter().copied().filter(|n| n % WORKERS == worker);
+            assert!(there.eq((worker..EACH * WORKERS).step_by(WORKERS)), "{order:?}");
+        }
+        parked[1].handle().unpark();
+        parked.into_iter().for_each(|one| one.join().unwrap());
+    });
+}
+
+/// How long the process has run, all its threads together.
+fn cpu_time() -> Duration {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a live local.
+    let done = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut now) };
+    assert_eq!(done, 0);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
 /// A worker that is itself refused a stack gives up the idle ones of another size that somebody else
@@ -551,9 +639,10 @@ fn fault_who_waits_for_a_stack_ends_with_the_runtime() {
         let spawn = {
             let dropped = dropped.clone();
             move || {
-                let one = |_| {
+                let one = |n| {
                     let on_drop = dropped.on_drop();
-                    large(move || panic!("{on_drop:?} had a stack"))
+                    let place = if n % 2 == 0 { Place::Stealable } else { Place::Worker(0) };
+                    large_at(place, move || panic!("{on_drop:?} had a stack"))
                 };
                 (0..10).map(one).collect::<Vec<JoinHandle<()>>>()
             }
@@ -892,7 +981,7 @@ fn fault_at_the_limit_of_data_coroutines_wait() {
         let limit = libc::rlimit { rlim_cur: 512 << 20, rlim_max: 512 << 20 };
         // SAFETY: changes this process alone.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_DATA, &raw const limit) }, 0);
-        more_than_there_are(&common::runtime(2), 2000);
+        more_than_there_are(&common::runtime(2), Place::Stealable, 2000);
     });
     assert_success(&output);
     let line = ["coro: no stack of 256 KiB", "half of ulimit -d", "wait until a stack is free"];
@@ -914,7 +1003,7 @@ fn fault_at_max_map_count_coroutines_wait() {
         let (runtime, other) = (common::runtime(2), common::runtime(1));
         // Two mappings each, and the program has its share.
         let stacks = mappings / 2 - (mappings / 8).max(2_000) / 2;
-        more_than_there_are(&runtime, stacks + 2_000);
+        more_than_there_are(&runtime, Place::Stealable, stacks + 2_000);
         // Nothing was lost by it: nearly as many at once, here and on workers that have none yet.
         fill_pool(&runtime, stacks - 10);
         fill_pool(&other, stacks - 10);

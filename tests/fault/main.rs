@@ -11,5 +11,6 @@ mod fork;
 mod interrupts;
 mod limits;
 mod panics;
+mod profile;
 mod sanitizer;
 mod signals;

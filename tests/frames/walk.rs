@@ -1,10 +1,12 @@
 //! A program that `switch_frames` builds with frame pointers. `walk` follows them from inside a
-//! coroutine and compares with what the unwinder says; `stop` raises SIGTRAP for a debugger.
+//! coroutine and compares with what the unwinder says; `stop` raises SIGTRAP for a debugger; `compute` gives a
+//! profiler something to see.
 
 use std::arch::asm;
 use std::ffi::{c_int, c_void};
 use std::hint::black_box;
 use std::ops::Range;
+use std::time::Duration;
 
 use coro::raw::{Coroutine, Yielder};
 use coro::{inspect, tls};
@@ -136,10 +138,57 @@ fn stop_everywhere() {
     coro::go(frame_that_stops).join().unwrap();
 }
 
+/// How much of the processor's time the process has used.
+fn time_used() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a live local.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+#[inline(never)]
+fn frame_that_computes() {
+    let end = time_used() + Duration::from_millis(300);
+    while time_used() < end {
+        (0..10_000).for_each(|n| _ = black_box(n));
+    }
+}
+
+#[inline(never)]
+fn frame_in_between() {
+    frame_that_computes();
+    black_box(());
+}
+
+#[inline(never)]
+fn frame_of_the_raw_coroutine(_: &Yielder<(), ()>) {
+    frame_in_between();
+    black_box(());
+}
+
+#[inline(never)]
+fn frame_of_the_task() {
+    tls::at_exit(frame_of_the_handler);
+    frame_in_between();
+    black_box(());
+}
+
+#[inline(never)]
+fn frame_of_the_handler() {
+    frame_in_between();
+    black_box(1);
+}
+
+fn compute_everywhere() {
+    frame_of_the_resumer(&raw(frame_of_the_raw_coroutine));
+    coro::go(frame_of_the_task).join().unwrap();
+}
+
 fn main() {
     match std::env::args().nth(1).as_deref() {
         Some("walk") => walk_everywhere(),
         Some("stop") => stop_everywhere(),
-        other => panic!("walk or stop, not {other:?}"),
+        Some("compute") => compute_everywhere(),
+        other => panic!("walk, stop or compute, not {other:?}"),
     }
 }

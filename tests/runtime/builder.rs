@@ -367,7 +367,11 @@ fn runtime_metrics_count_exactly() {
         let metrics = inspect::metrics();
         assert_eq!((metrics.live, metrics.fresh, metrics.spawned), (15, 0, spawned));
         assert_eq!(metrics.stacks_in_use, 15);
-        assert!(metrics.stacks_reserved_bytes >= 15 * (256 << 10));
+        assert_eq!(metrics.stacks_in_use_bytes, 15 * (256 << 10));
+        let warm = metrics.stacks_in_use + metrics.stacks_pooled - metrics.stacks_cold;
+        assert_eq!(metrics.stacks_resident_bytes, warm * 4096);
+        let addresses = metrics.stacks_in_use_bytes + metrics.stacks_pooled_bytes;
+        assert!(metrics.stacks_reserved_bytes >= addresses);
 
         let occupied = common::occupy(runtime, workers);
         let fresh: Vec<_> = (0..20).map(|_| runtime.go(|| ())).collect();

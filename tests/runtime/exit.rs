@@ -31,15 +31,17 @@ fn neighbour(number: usize) {
         note("handler", number);
     });
     match number % 5 {
-        0 => loop {
-            coro::park();
-        },
+        0 => {}
         1 => coro::sleep(Duration::MAX),
         2 => drop(coro::go(|| coro::sleep(Duration::MAX)).join()),
         3 => coro::wait(std::future::pending()),
         _ => loop {
             coro::yield_now();
         },
+    }
+    // Until it is cancelled itself: the child of a join may be first, and a cancellation in the handler would end that.
+    loop {
+        coro::park();
     }
 }
 

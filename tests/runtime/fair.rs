@@ -47,7 +47,7 @@ impl Busy {
 }
 
 /// All that must get through while others keep every worker busy.
-fn everybody_gets_through(runtime: &Runtime) {
+pub(crate) fn everybody_gets_through(runtime: &Runtime) {
     // Fresh, from outside.
     assert_eq!(runtime.go(|| 1).join().unwrap(), 1);
     // Fresh, from inside.
@@ -102,7 +102,7 @@ fn runtime_spawning_for_ever_starves_nobody() {
 }
 
 /// Each end starts a successor.
-fn chain(stop: Arc<AtomicBool>) {
+pub(crate) fn chain(stop: Arc<AtomicBool>) {
     if !stop.load(Ordering::Relaxed) {
         coro::go(move || chain(stop));
     }
@@ -518,6 +518,100 @@ fn runtime_slow_turns_hold_up_nobody() {
     within_three_turns("a sleeper", sleeper, 0);
     stop.add();
     slow.join().unwrap();
+}
+
+/// Another worker takes the only coroutine that one has spawned, if that one goes on computing.
+#[test]
+fn runtime_a_child_of_a_busy_coroutine_is_stolen() {
+    let _watchdog = common::watchdog();
+    let runtime = common::runtime(2);
+    for _ in 0..50 {
+        let parent = runtime.go(|| {
+            let has_run = Arc::new(AtomicBool::new(false));
+            let child = coro::go({
+                let has_run = Arc::clone(&has_run);
+                move || has_run.store(true, Ordering::Relaxed)
+            });
+            while !has_run.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+            child.join().unwrap();
+        });
+        parent.join().unwrap();
+    }
+}
+
+/// What a coroutine spawns runs next on its worker, before others that are ready.
+#[test]
+fn runtime_a_child_that_is_joined_at_once_comes_next() {
+    const OTHERS: usize = 20;
+    let _watchdog = common::watchdog();
+    let runtime = common::runtime(1);
+    let turns = Counter::default();
+    let stop = Arc::new(AtomicBool::new(false));
+    let first = runtime.go({
+        let (turns, stop) = (turns.clone(), Arc::clone(&stop));
+        move || {
+            let other = |_| {
+                let (turns, stop) = (turns.clone(), Arc::clone(&stop));
+                coro::go(move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        turns.add();
+                        coro::yield_now();
+                    }
+                })
+            };
+            let others: Vec<_> = (0..OTHERS).map(other).collect();
+            (0..10).for_each(|_| coro::yield_now());
+            let between = |_| {
+                coro::yield_now();
+                let before = turns.get();
+                let seen = turns.clone();
+                coro::go(move || seen.get()).join().unwrap() - before
+            };
+            let between: Vec<usize> = (0..100).map(between).collect();
+            stop.store(true, Ordering::Relaxed);
+            others.into_iter().for_each(|other| other.join().unwrap());
+            between
+        }
+    });
+    let between = first.join().unwrap();
+    assert!(between.iter().all(|&turns| turns == 0), "turns of others came first: {between:?}");
+}
+
+/// A ready coroutine is not held up by fresh ones that compute for long, however many they are.
+#[test]
+fn runtime_slow_fresh_ones_hold_up_nobody() {
+    const FRESH: usize = 40;
+    let _watchdog = common::watchdog();
+    let runtime = common::runtime(1);
+    let turns = Counter::default();
+    let first = runtime.go({
+        let turns = turns.clone();
+        move || {
+            let started: Vec<_> = (0..FRESH)
+                .map(|_| {
+                    let turns = turns.clone();
+                    // For longer than the monitor takes to see it.
+                    coro::go(move || {
+                        turns.add();
+                        compute(Duration::from_millis(30));
+                    })
+                })
+                .collect();
+            let mut longest = 0;
+            while turns.get() < FRESH {
+                let before = turns.get();
+                coro::yield_now();
+                longest = longest.max(turns.get() - before);
+            }
+            started.into_iter().for_each(|one| one.join().unwrap());
+            longest
+        }
+    });
+    // Of four turns two are for who is ready, and before each of them the worker may look round and start another.
+    let longest = first.join().unwrap();
+    assert!(longest <= 4, "{longest} turns of others in a row");
 }
 
 /// A shutdown reaches the coroutines of a worker whose turns are slow.

@@ -12,6 +12,7 @@ mod fair;
 mod idle;
 mod interval;
 mod park;
+mod place;
 mod reentry;
 mod shutdown_limits;
 mod shutdown_threads;

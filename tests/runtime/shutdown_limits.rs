@@ -576,3 +576,29 @@ fn runtime_shutdown_with_stderr_closed() {
         assert!(status.success(), "{case}: {status}");
     }
 }
+
+/// What is spawned after the shutdown is dropped on the spawning thread, which stays in the panic that it is in.
+#[test]
+fn runtime_shutdown_discards_in_the_middle_of_a_panic() {
+    let _watchdog = common::watchdog();
+    common::quiet();
+    struct SpawnsWhenDropped(Runtime, Counter);
+    impl Drop for SpawnsWhenDropped {
+        fn drop(&mut self) {
+            let local = self.1.on_drop();
+            assert_cancelled(self.0.go(move || drop(local)).join());
+            assert!(thread::panicking());
+        }
+    }
+    let dropped = Counter::default();
+    let count = dropped.clone();
+    let panicked = thread::spawn(move || {
+        let runtime = common::runtime(1);
+        runtime.shutdown();
+        let _spawns = SpawnsWhenDropped(runtime, count);
+        common::planned("while something is to be discarded");
+    });
+    let payload = panicked.join().unwrap_err();
+    assert!(common::is_planned(&*payload, "while something is to be discarded"));
+    assert_eq!(dropped.get(), 1);
+}

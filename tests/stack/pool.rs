@@ -153,6 +153,11 @@ fn stack_residence_falls_after_a_burst_of_100_000() {
         runtime.shutdown();
         let metrics = metrics();
         assert!(metrics.stacks_pooled >= count as u64 && metrics.stacks_in_use == 0, "{metrics:?}");
+        assert_eq!(metrics.stacks_pooled_bytes, metrics.stacks_pooled * SLOT as u64);
+        // A worker takes 64 cold ones at a time, and may have used one of them.
+        let (counted, found) = (metrics.stacks_resident_bytes / 4096, STACKS.with_pages() as u64);
+        let taken_unused = counted.checked_sub(found).expect("a stack with pages is not cold");
+        assert!(taken_unused <= WORKERS as u64 * 63, "{counted} and not {found} keep their pages");
     });
 }
 

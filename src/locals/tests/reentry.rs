@@ -95,6 +95,23 @@ fn eq_deletes_the_key_that_is_looked_for() {
     }
 }
 
+/// The last place of the small array is compared, and behind it is no table to go on in.
+#[test]
+fn eq_in_the_last_place_stores_what_is_looked_for() {
+    let log = Log::default();
+    let locals = locals();
+    (1..SMALL as u32).for_each(|n| set(&locals, n, ()));
+    set_any(&locals, Hooked(1), log.value(1));
+    let (l, g) = (locals.clone(), log.clone());
+    in_eq(move || {
+        assert!(del(&l, 1));
+        set_any(&l, Hooked(0), g.value(0));
+    });
+    assert_eq!(hooked(&locals, 0), Some(0));
+    locals.cleanup();
+    assert_eq!(log.take(), [0, 1]);
+}
+
 #[test]
 fn eq_replaces_the_key_that_is_looked_for() {
     for which in PLACES {

@@ -53,10 +53,8 @@ fn stack_every_address_of_a_slot_finds_it() {
             let beyond = [slot.end() - 1];
             let step = class.slot_size() / 1021;
             let regular = (slot.start()..slot.end()).step_by(step);
-            let somewhere = (0..1000).map(|_| {
-                random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                slot.start() + (random >> 33) as usize % class.slot_size()
-            });
+            let somewhere =
+                (0..1000).map(|_| slot.start() + next_random(&mut random) % class.slot_size());
             for addr in edges.into_iter().chain(beyond).chain(regular).chain(somewhere) {
                 let found = ceiling_of(addr).map(NonZeroUsize::get);
                 assert_eq!(found, Some(slot.ceiling()), "{addr:#x} of {slot:x?}");
@@ -93,7 +91,7 @@ fn stack_before_the_region_exists_no_address_is_inside() {
             assert_eq!(ceiling_of(addr), None, "{addr:#x}");
             assert_eq!(bounds_of(addr), None, "{addr:#x}");
         }
-        assert_eq!(usage(), Usage { in_use: 0, pooled: 0, reserved_bytes: 0 });
+        assert_eq!(usage(), Usage::default());
     });
     assert_success(&output);
 }

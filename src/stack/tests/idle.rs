@@ -44,8 +44,7 @@ fn stack_no_slot_has_two_owners() {
         let mut ends = HashSet::new();
         let mut random = 7_u64;
         for step in 0..200_000 {
-            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            let dice = (random >> 33) as usize;
+            let dice = next_random(&mut random);
             let class = Class::for_size((16 << 10) << (dice % 5)).unwrap();
             // Grows to some thousands and shrinks again, over and over.
             let growing = (step / 10_000) % 2 == 0;
@@ -129,11 +128,11 @@ fn stack_pool_takes_no_more_than_it_needs_in_a_shortage() {
         let idle: Vec<Slot> = (0..10).map(|_| take(Class::DEFAULT).unwrap()).collect();
         idle.into_iter().for_each(give);
         stack_pressure::announce(Class::DEFAULT);
-        let issued = slot::issued_in_all();
+        let issued = slot::issued(Class::DEFAULT);
         let mut pool = Pool::new();
         let mine = pool.take(Class::DEFAULT).unwrap();
         let others: Vec<Slot> = (0..9).map(|_| take(Class::DEFAULT).unwrap()).collect();
-        assert_eq!(slot::issued_in_all(), issued, "they were all on the shelf");
+        assert_eq!(slot::issued(Class::DEFAULT), issued, "they were all on the shelf");
         pool.give(mine);
         others.into_iter().for_each(give);
     });
@@ -176,11 +175,52 @@ fn stack_residence_falls_after_a_burst() {
         assert_eq!(count_with_pages(places.iter().cloned()), count);
         slots.into_iter().for_each(|slot| pool.give(slot));
         // Those of the shelf and of the pool stay warm, and each may be a batch over its limit.
-        let kept = count_with_pages(places.into_iter());
-        assert!(kept <= 8_192 + 64 + 1_024, "{kept} of {count} keep their pages");
+        let kept = count_with_pages(places.iter().cloned());
+        assert!(kept <= 6_144 + 64 + 1_024, "{kept} of {count} keep their pages");
+        assert_eq!(usage().pooled - usage().cold, kept);
         // The next burst uses the same slots, the cold ones too.
         let again: Vec<Slot> = (0..count).map(|_| pool.take(Class::DEFAULT).unwrap()).collect();
         assert_eq!((usage().in_use, usage().pooled), (again.len(), 0));
+        // What was cold is not counted as cold for good.
+        again.iter().for_each(|slot| write_byte(slot.ceiling() - 1, 1));
+        again.into_iter().for_each(|slot| pool.give(slot));
+        assert_eq!(usage().pooled - usage().cold, count_with_pages(places.into_iter()));
+    });
+    assert_success(&output);
+}
+
+#[test]
+fn stack_usage_counts_bytes_by_class() {
+    let output = in_child(stack_usage_counts_bytes_by_class, || {
+        let mut pool = Pool::new();
+        let (mut owned, mut bytes) = (Vec::new(), 0);
+        for (class, count) in Class::all().zip([300, 200, 100, 50, 20, 10, 5, 4, 3, 2, 1]) {
+            owned.extend((0..count).map(|_| pool.take(class).unwrap()));
+            bytes += count * class.slot_size();
+            assert_eq!((usage().in_use, usage().in_use_bytes), (owned.len(), bytes));
+        }
+        assert_eq!((usage().pooled, usage().pooled_bytes), (0, 0));
+        let count = owned.len();
+        // Every third to a shelf, the others to the pool.
+        for (i, slot) in owned.into_iter().enumerate() {
+            let size = slot.class().slot_size();
+            let before = usage();
+            if i % 3 == 0 {
+                give(slot)
+            } else {
+                pool.give(slot)
+            }
+            assert_eq!(usage().pooled_bytes, before.pooled_bytes + size);
+            assert_eq!(usage().in_use_bytes, before.in_use_bytes - size);
+        }
+        drop(pool);
+        let Usage { in_use, in_use_bytes, pooled, pooled_bytes, .. } = usage();
+        assert_eq!((in_use, in_use_bytes, pooled, pooled_bytes), (0, 0, count, bytes));
+        for class in Class::all() {
+            let before = usage();
+            give(take(class).unwrap());
+            assert_eq!(usage(), before);
+        }
     });
     assert_success(&output);
 }

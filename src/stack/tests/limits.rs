@@ -49,19 +49,6 @@ fn stack_region_has_no_huge_pages() {
     give(slot);
 }
 
-/// Sets a soft limit and tells the one before.
-fn set_limit(resource: libc::__rlimit_resource_t, bytes: u64) -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: a live local of the right type.
-    unsafe {
-        assert_eq!(libc::getrlimit(resource, &mut limit), 0);
-        let before = limit.rlim_cur;
-        limit.rlim_cur = bytes;
-        assert_eq!(libc::setrlimit(resource, &limit), 0);
-        before
-    }
-}
-
 #[test]
 #[cfg_attr(coro_asan, ignore = "AddressSanitizer maps more than such a limit allows")]
 fn stack_region_shrinks_to_the_limit_on_addresses() {

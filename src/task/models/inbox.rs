@@ -7,7 +7,7 @@ use loom::thread;
 use std::sync::Arc;
 
 use crate::base::atomics::{Checked, explore};
-use crate::driver::Woken;
+use crate::driver::{Events, Woken};
 use crate::task::inbox::Linked;
 use crate::task::mailbox::Mailbox;
 
@@ -78,15 +78,22 @@ impl<const N: usize> ModelWorker<N> {
     /// The worker, until it has taken `wanted` nodes; it sleeps while there are none. Gives them,
     /// and how often it was woken.
     fn work(&self, wanted: usize) -> (Vec<usize>, u32) {
+        let (taken, calls) = self.work_until(wanted);
+        assert_eq!(taken.len(), wanted);
+        (taken, calls)
+    }
+
+    /// As [`work`](ModelWorker::work), where there may be more.
+    fn work_until(&self, wanted: usize) -> (Vec<usize>, u32) {
         let (mut taken, mut calls) = (Vec::new(), 0);
         loop {
             taken.extend(self.take());
-            if taken.len() == wanted {
+            if taken.len() >= wanted {
                 return (taken, calls);
             }
             self.mailbox.sleep().prepare();
             if self.mailbox.is_empty() {
-                self.mailbox.sleep().block(None);
+                self.mailbox.sleep().block(None, &mut Events::default());
             }
             calls += u32::from(self.mailbox.sleep().end() == Woken::Called);
         }
@@ -128,6 +135,30 @@ fn loom_inbox_push_races_sleep() {
         let (taken, calls) = worker.work(1);
         pusher.join().unwrap();
         assert_eq!(taken, [0]);
+        seen.note(calls);
+    });
+}
+
+/// A worker that sleeps by its word first, and after the first node in its poller. Whoever wakes it may have found it in
+/// the one while it goes on to the other. Three forced switches at most.
+#[test]
+fn loom_inbox_push_races_sleep_in_a_poller() {
+    explore(Some(3), &[0, 1, 2], |seen| {
+        let worker = ModelWorker::<2>::new();
+        let pushers = [0, 1].map(|number| {
+            let worker = Arc::clone(&worker);
+            thread::spawn(move || worker.push(number))
+        });
+        let (mut taken, mut calls) = worker.work_until(1);
+        worker.mailbox.sleep().poller_or_new().unwrap();
+        if taken.len() < 2 {
+            let (more, more_calls) = worker.work_until(1);
+            taken.extend(more);
+            calls += more_calls;
+        }
+        assert!(pushers.map(|pusher| pusher.join().unwrap()).contains(&true));
+        taken.sort_unstable();
+        assert_eq!(taken, [0, 1]);
         seen.note(calls);
     });
 }

@@ -1,0 +1,3 @@
+module side-by-side
+
+go 1.19
