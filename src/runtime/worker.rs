@@ -205,6 +205,9 @@ impl Worker {
         if self.shared.watched {
             self.local.attend();
         }
+        // A thread's first steal allocates: at its start, rather than where memory may have run out.
+        let stolen = self.steal_own();
+        debug_assert!(stolen.is_none(), "nothing has come yet");
         self.local.run(|| {
             monitor::wake();
             self.local.mailbox().looks().set_next(FAIRNESS);
