@@ -221,7 +221,13 @@ pub(crate) fn provide(class: Class) -> io::Result<()> {
     if slot::issued(class) > 0 {
         return Ok(());
     }
-    take(class).map(give)
+    match take(class) {
+        Ok(slot) => give(slot),
+        // Others have taken all that there are, meanwhile.
+        Err(_) if slot::issued(class) > 0 => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 /// A worker's idle slots.
