@@ -1,12 +1,11 @@
 //! What belongs to the request that a coroutine serves. Whoever runs in it finds this without being given it, however deep.
 
 use std::cell::RefCell;
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use coro::sync::Mutex;
+use coro::sync::{Condvar, Mutex};
 use coro::tls;
 
 use super::request::Request;
@@ -29,7 +28,12 @@ pub(crate) static REQUESTS: AtomicU64 = AtomicU64::new(0);
 pub(crate) static ERRORS: AtomicU64 = AtomicU64::new(0);
 
 /// Lines of the access log that are not written yet.
-static LOG: Mutex<String> = Mutex::new(String::new());
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+/// There are some, or so many that they are written at once. A longer write would hold up who answers on the same CPU.
+static LOG_CHANGED: Condvar = Condvar::new();
+const LONG_LOG: usize = 16 << 10;
+/// How long a line waits at most.
+const LOG_LIMIT: Duration = Duration::from_millis(100);
 
 /// Begins a request. However its coroutine ends, its exit handler writes the line of the access log.
 pub(crate) fn begin(request: &Request<'_>) {
@@ -45,9 +49,18 @@ pub(crate) fn begin(request: &Request<'_>) {
         let Some(Context { line, status, start, trace, span }) = CONTEXT.take() else { return };
         REQUESTS.fetch_add(1, Ordering::Relaxed);
         ERRORS.fetch_add(u64::from(status >= 400), Ordering::Relaxed);
-        let (took, trace, span) = (start.elapsed().as_micros() as u64, text(&trace), hex(span));
-        let span = text(&span);
-        let _ = writeln!(LOG.lock(), "{line} {status} {took}us trace={trace} span={span}");
+        let (took, span) = (start.elapsed().as_micros(), hex(span));
+        let (mut status_digits, mut took_digits) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let (status, took) = (status_digits.format(status), took_digits.format(took));
+        let (trace, span) = (text(&trace), text(&span));
+        let mut log = LOG.lock();
+        let was_empty = log.is_empty();
+        put(&mut log, &[&line, " ", status, " ", took, "us trace=", trace, " span=", span, "\n"]);
+        let is_long = log.len() >= LONG_LOG;
+        drop(log);
+        if was_empty || is_long {
+            LOG_CHANGED.notify_one();
+        }
     });
 }
 
@@ -86,15 +99,33 @@ fn text(digits: &[u8]) -> &str {
     std::str::from_utf8(digits).expect("digits")
 }
 
-/// Writes what was logged, now and then, where that blocks no worker.
+/// Appends these parts. There are several at each request, and `write!` has more to look at.
+pub(crate) fn put(out: &mut Vec<u8>, parts: &[&str]) {
+    parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+}
+
+/// Writes what was logged, where it blocks no worker.
 pub(crate) fn write_log() -> ! {
+    let mut lines = Vec::new();
     loop {
-        coro::sleep(Duration::from_millis(100));
-        flush();
+        let log = LOG_CHANGED.wait_while(LOG.lock(), |log| log.is_empty());
+        let is_short = |log: &mut Vec<u8>| log.len() < LONG_LOG;
+        let (mut log, _) = LOG_CHANGED.wait_timeout_while(log, LOG_LIMIT, is_short);
+        std::mem::swap(&mut *log, &mut lines);
+        drop(log);
+        write(&mut lines);
     }
 }
 
+/// Writes what is left.
 pub(crate) fn flush() {
-    let lines = std::mem::take(&mut *LOG.lock());
-    coro::blocking(|| std::io::stdout().write_all(lines.as_bytes()).unwrap_or(()));
+    let mut lines = std::mem::take(&mut *LOG.lock());
+    write(&mut lines);
+}
+
+fn write(lines: &mut Vec<u8>) {
+    if !lines.is_empty() {
+        coro::blocking(|| std::io::stdout().write_all(lines).unwrap_or(()));
+        lines.clear();
+    }
 }

@@ -54,7 +54,9 @@ fn answer(request: &Request<'_>, out: &mut Vec<u8>) {
 
 fn respond(out: &mut Vec<u8>, status: u16, body: &[u8], keep_alive: bool) {
     let end = if keep_alive { "" } else { "connection: close\r\n" };
-    let _ = write!(out, "HTTP/1.1 {status} \r\ncontent-length: {}\r\n{end}\r\n", body.len());
+    let (mut status_digits, mut length_digits) = (itoa::Buffer::new(), itoa::Buffer::new());
+    let (status, length) = (status_digits.format(status), length_digits.format(body.len()));
+    context::put(out, &["HTTP/1.1 ", status, " \r\ncontent-length: ", length, "\r\n", end, "\r\n"]);
     out.extend_from_slice(body);
 }
 

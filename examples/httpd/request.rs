@@ -1,5 +1,7 @@
 //! Reading one request of HTTP/1.1 out of what a client has sent so far (RFC 9112), by the `httparse` crate.
 
+use std::mem::MaybeUninit;
+
 /// A request line with its headers may be so long, and a body; a longer one is refused before it is read.
 pub(crate) const MAX_HEAD: usize = 16 << 10;
 pub(crate) const MAX_BODY: usize = 1 << 20;
@@ -19,9 +21,9 @@ pub(crate) struct Request<'a> {
 
 /// What is in `buffer`: a whole request, or the beginning of one (`Ok(None)`), or what is to be refused with this status.
 pub(crate) fn parse(buffer: &[u8]) -> Result<Option<Request<'_>>, u16> {
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut head = httparse::Request::new(&mut headers);
-    let head_length = match head.parse(buffer) {
+    let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut head = httparse::Request::new(&mut []);
+    let head_length = match head.parse_with_uninit_headers(buffer, &mut headers) {
         Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => length,
         Ok(httparse::Status::Partial) if buffer.len() < MAX_HEAD => return Ok(None),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(431),

@@ -53,20 +53,29 @@ impl<'a> Arm<'a> {
 }
 
 /// How long one waits for an arm.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
     /// For as long as it takes.
     Endless,
     /// Not at all.
     Zero,
-    /// Until this time.
-    Until(Instant),
+    /// For so long.
+    Within(Duration),
 }
 
 impl Patience {
-    /// From now on for so long.
+    /// For so long, which may be not at all.
     pub fn within(limit: Duration) -> Patience {
-        Instant::now().checked_add(limit).map_or(Patience::Endless, Patience::Until)
+        if limit.is_zero() { Patience::Zero } else { Patience::Within(limit) }
+    }
+
+    /// Until when that is from now on. `None`: for as long as it takes.
+    fn deadline(self) -> Option<Instant> {
+        match self {
+            Patience::Endless => None,
+            Patience::Zero => Some(Instant::now()),
+            Patience::Within(limit) => Instant::now().checked_add(limit),
+        }
     }
 }
 
@@ -76,6 +85,8 @@ pub(super) fn choose(arms: &mut [Arm<'_>], patience: Patience) -> Option<usize> 
     spend_budget();
     let location = Location::caller();
     let polls = arms.iter().any(Arm::is_future);
+    // Not known before it is needed, for an arm that is ready needs no clock. But a poll may take its time.
+    let mut deadline = polls.then(|| patience.deadline());
     loop {
         let turn = polls.then(PollTurn::begin);
         let first = if arms.len() < 2 { 0 } else { random::below(arms.len() as u32) as usize };
@@ -84,16 +95,16 @@ pub(super) fn choose(arms: &mut [Arm<'_>], patience: Patience) -> Option<usize> 
         if chosen.is_some() {
             return chosen;
         }
-        let deadline = match patience {
-            Patience::Endless => None,
-            Patience::Zero => return None,
-            Patience::Until(deadline) => Some(deadline),
-        };
-        let caller = Caller::begin(WaitSubject::MadeAt(location));
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        if patience == Patience::Zero {
             return None;
         }
-        let chosen = wait(&caller, arms, first, turn.as_ref(), deadline);
+        let caller = Caller::begin(WaitSubject::MadeAt(location));
+        let until = match deadline {
+            None => *deadline.insert(patience.deadline()),
+            Some(Some(until)) if until <= Instant::now() => return None,
+            Some(until) => until,
+        };
+        let chosen = wait(&caller, arms, first, turn.as_ref(), until);
         if chosen.is_some() {
             return chosen;
         }

@@ -2,7 +2,7 @@
 
 use super::coroutine::DumpedCoroutine;
 use super::notes::Notes;
-use super::survey::{HeldUp, Patience, WorkerNotes, survey};
+use super::survey::{HeldUp, SurveyLimits, WorkerNotes, survey};
 use crate::base::id::RuntimeId;
 use crate::task::{Header, Listed, Mailbox, TaskLabel, WaitLabel};
 
@@ -41,7 +41,7 @@ pub(crate) enum WorkerTasks {
 pub(crate) fn tasks_of(
     runtime: RuntimeId,
     limit: usize,
-    patience: Patience,
+    patience: SurveyLimits,
 ) -> impl Iterator<Item = (&'static Mailbox<Header>, WorkerTasks)> {
     let answers =
         survey(|mailbox| mailbox.is_of(runtime), || Notes::without_frames(limit), patience);

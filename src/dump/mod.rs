@@ -43,5 +43,5 @@ pub use names::{DumpFrame, DumpFunction};
 pub(crate) use fresh::FreshTasks;
 pub(crate) use list::{ReportedTask, WorkerTasks, tasks_of};
 pub(crate) use on_signal::{start, threads};
-pub(crate) use survey::{Patience, answer, asked_since};
+pub(crate) use survey::{SurveyLimits, answer, asked_since};
 pub(crate) use take::{Which, take};

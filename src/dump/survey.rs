@@ -24,19 +24,20 @@ const STRIDE: usize = 16;
 
 /// How long whoever asks waits.
 #[derive(Clone, Copy)]
-pub(crate) struct Patience {
+pub(crate) struct SurveyLimits {
     /// For the end of a turn: a worker that has a longer one is held up.
     turn: Duration,
     /// In all.
     limit: Option<Duration>,
 }
 
-impl Patience {
-    pub(crate) const DUMP: Patience = Patience { turn: Duration::from_millis(200), limit: None };
+impl SurveyLimits {
+    pub(crate) const DUMP: SurveyLimits =
+        SurveyLimits { turn: Duration::from_millis(200), limit: None };
 
     /// A shutdown has a limit of its own, and has waited already.
-    pub(crate) const SHUTDOWN: Patience =
-        Patience { turn: Duration::from_millis(10), limit: Some(Duration::from_millis(100)) };
+    pub(crate) const SHUTDOWN: SurveyLimits =
+        SurveyLimits { turn: Duration::from_millis(10), limit: Some(Duration::from_millis(100)) };
 
     /// How often whoever waits looks for workers that are held up.
     fn pause(self) -> Duration {
@@ -165,7 +166,7 @@ impl Survey {
     }
 
     /// Waits until all have answered that are not held up. Those that are held up are given by the number of their part.
-    fn wait(&self, patience: Patience) -> Vec<(usize, HeldUp)> {
+    fn wait(&self, patience: SurveyLimits) -> Vec<(usize, HeldUp)> {
         let mut held_up = Vec::new();
         let end = patience.limit.map(|limit| Instant::now() + limit);
         // The last turn that was seen of each worker, and since when.
@@ -217,7 +218,7 @@ impl Drop for UnderWay {
 pub(super) fn survey(
     is_asked: impl Fn(&Mailbox<Header>) -> bool,
     notes: impl Fn() -> Notes,
-    patience: Patience,
+    patience: SurveyLimits,
 ) -> Vec<WorkerNotes> {
     // The worker that the caller is, if it is in no task, does not get as far as answering.
     let own = if current_task().is_some() { None } else { mailbox_here() };

@@ -10,7 +10,7 @@ use super::dump::Dump;
 use super::fresh::FreshTasks;
 use super::names::Names;
 use super::notes::Notes;
-use super::survey::{Patience, WorkerNotes, survey};
+use super::survey::{SurveyLimits, WorkerNotes, survey};
 use super::traces::TraceSet;
 use crate::base::copy::copy;
 use crate::base::id::RuntimeId;
@@ -59,7 +59,7 @@ fn collect(
         Which::All => true,
         Which::Of(runtime) => mailbox.is_of(runtime),
     };
-    let mut dump = assemble(survey(is_asked, new_notes(), Patience::DUMP));
+    let mut dump = assemble(survey(is_asked, new_notes(), SurveyLimits::DUMP));
     dump.fresh = fresh();
     dump.names = names(&dump.traces);
     dump

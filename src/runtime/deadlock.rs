@@ -23,7 +23,7 @@ use crate::base::env::variable;
 use crate::base::report;
 use crate::check;
 use crate::driver::Sleep;
-use crate::dump::{self, Patience, ReportedTask, WorkerTasks};
+use crate::dump::{self, ReportedTask, SurveyLimits, WorkerTasks};
 use crate::inspect_socket;
 use crate::source;
 use crate::task::BlockedThreads;
@@ -107,7 +107,7 @@ impl Detector {
                 let _ = writeln!(text, "  {} waits for a stack", task.label());
             });
         }
-        for (_, tasks) in dump::tasks_of(shared.id, usize::MAX, Patience::DUMP) {
+        for (_, tasks) in dump::tasks_of(shared.id, usize::MAX, SurveyLimits::DUMP) {
             let WorkerTasks::Listed(tasks, _) = tasks else { continue };
             for ReportedTask { label, waiting } in tasks {
                 // Writing to a string does not fail.

@@ -14,7 +14,7 @@ use super::survivors::{self, And, NAMED};
 use crate::base::id::RuntimeId;
 use crate::base::lock::lock;
 use crate::base::report;
-use crate::dump::{self, Patience, WorkerTasks};
+use crate::dump::{self, SurveyLimits, WorkerTasks};
 use crate::stack::Class;
 use crate::task::{Fresh, Header, Mailbox};
 
@@ -84,7 +84,7 @@ impl Shared {
 
     /// Tells on stderr which coroutines have not ended, some time after they were cancelled.
     pub(super) fn tell_survivors(&self, waited: Duration) {
-        for (mailbox, tasks) in dump::tasks_of(self.id, NAMED, Patience::SHUTDOWN) {
+        for (mailbox, tasks) in dump::tasks_of(self.id, NAMED, SurveyLimits::SHUTDOWN) {
             let place = self.mailboxes.iter().position(|one| ptr::eq(*one, mailbox));
             if place.is_none_or(|worker| self.abandoned[worker].swap(true, Ordering::Relaxed)) {
                 continue;

@@ -142,6 +142,13 @@ impl Caller {
         reason: ParkReason,
         deadline: Option<Instant>,
     ) {
+        if let Caller::Task(task) = self
+            && !task.is_interruptible()
+        {
+            // Most often a node is taken then, and no clock was read.
+            let _timer = deadline.map(|time| task.set_timer(time));
+            task.park_undisturbed(reason);
+        }
         loop {
             let seen = self.wakes();
             if claim.is_taken() || !self.pause(seen, reason, deadline) {

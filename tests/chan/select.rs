@@ -576,6 +576,51 @@ fn chan_select_passes_on_the_panic_of_a_future() {
     }
 }
 
+/// A limit of nothing does not wait, and so is fine where nobody may.
+#[test]
+fn chan_select_limit_of_nothing_is_a_try() {
+    let _watchdog = common::watchdog();
+    common::on_workers(|runtime, _| {
+        let tries = || {
+            let (sender, receiver) = chan::bounded::<i32>(1);
+            let tries = || {
+                select! {
+                    recv(receiver) -> value => value.ok(),
+                    default(Duration::ZERO) => None,
+                }
+            };
+            let before = tries();
+            sender.send(1).unwrap();
+            (before, tries())
+        };
+        let tried = runtime.go(move || coro::no_suspend(tries)).join().unwrap();
+        assert_eq!(tried, (None, Some(1)));
+    });
+}
+
+/// The time that a poll takes counts.
+#[test]
+fn chan_select_limit_begins_before_the_polls() {
+    let _watchdog = common::watchdog();
+    common::on_workers(|runtime, _| {
+        let polled = runtime.go(|| {
+            let mut polled = 0;
+            let slow = poll_fn(|_| {
+                polled += 1;
+                let begin = Instant::now();
+                while begin.elapsed() <= SHORT {}
+                Poll::<()>::Pending
+            });
+            select! {
+                wait(slow) -> () => unreachable!(),
+                default(SHORT) => {}
+            }
+            polled
+        });
+        assert_eq!(polled.join().unwrap(), 1);
+    });
+}
+
 /// The limit of a `default`, against values that come.
 #[test]
 fn chan_select_limit_against_a_value() {
