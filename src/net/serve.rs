@@ -1,10 +1,12 @@
 //! [`serve`]: a coroutine for each connection.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, Once, Weak};
 use std::time::{Duration, Instant};
@@ -199,7 +201,8 @@ impl Server {
     }
 
     /// Accepts no more, waits up to `limit` until the connections have ended, cancels what is left then, and waits for the
-    /// end of that. Gives how many were cancelled. Connections that the listener has not accepted are refused.
+    /// end of that. Gives how many were cancelled. Connections that the listener has not accepted are refused. A
+    /// connection has ended when its exit handlers have run and what it has stored is dropped.
     ///
     /// A handler that waits for its client's next request does not end by itself: let it wait for the end of the server
     /// too, by `select!` over `readable` and a channel that is closed before this is called.
@@ -289,14 +292,21 @@ impl Server {
 
     /// Starts a coroutine that accepts.
     fn accept_from(&self, listener: Arc<TcpListener>, place: Place) -> io::Result<()> {
-        let acceptor = Acceptor { shared: Arc::clone(&self.shared), listener };
         self.shared.lock().accepting += 1;
+        let acceptor = Acceptor { listener, server: Accepting(Arc::clone(&self.shared)) };
         let started = Builder::new()
             .name("accept")
             .location(self.shared.location)
             .place(place)
             .spawn(move || acceptor.run())?;
-        self.shared.lock().acceptors.push(started.handle());
+        let mut state = self.shared.lock();
+        // A shutdown that has begun meanwhile may have found it missing.
+        if state.phase == Phase::Accepting {
+            state.acceptors.push(started.handle());
+        } else {
+            drop(state);
+            started.handle().cancel();
+        }
         Ok(())
     }
 }
@@ -308,11 +318,15 @@ impl fmt::Debug for Server {
     }
 }
 
-/// What accepts from one listener. Its drop says that it does so no more.
+/// What accepts from one listener.
 struct Acceptor {
-    shared: Arc<Shared>,
     listener: Arc<TcpListener>,
+    /// Dropped last, when the listener is closed.
+    server: Accepting,
 }
+
+/// A server that somebody accepts for, who counts. The drop says that it is over.
+struct Accepting(Arc<Shared>);
 
 /// The first pause after an error that may pass, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
@@ -355,7 +369,7 @@ impl Acceptor {
         let mut reserve = open_reserve();
         let mut pause = PAUSES.0;
         loop {
-            self.shared.wait_until(None, |state| state.has_room());
+            self.server.wait_until(None, |state| state.has_room());
             let error = match self.listener.accept() {
                 Ok((stream, from)) => {
                     pause = PAUSES.0;
@@ -378,7 +392,7 @@ impl Acceptor {
                     pause = PAUSES.1.min(pause * 2);
                 }
                 Failure::Listener => {
-                    self.shared.lock().error = Some(error);
+                    self.server.lock().error = Some(error);
                     return;
                 }
             }
@@ -388,21 +402,16 @@ impl Acceptor {
     /// Starts the coroutine of a connection, when there is room for it.
     fn start(&self, stream: TcpStream, from: SocketAddr) {
         // Another acceptor may have had the room that there was.
-        self.shared.wait_until(None, |state| {
+        self.server.wait_until(None, |state| {
             let has_room = state.has_room();
             state.open += usize::from(has_room);
             has_room
         });
-        let connection = Connection { shared: Arc::clone(&self.shared), id: None };
-        let serve = move || {
-            let mut connection = connection;
-            if connection.begin() {
-                (connection.shared.handler)(stream, from);
-            }
-        };
-        let builder = Builder::new().location(self.shared.location).place(Place::Balanced);
+        let connection = Connection { shared: Arc::clone(&self.server.0), id: None };
+        let accepted = Accepted { stream, from, connection };
+        let builder = Builder::new().location(self.server.location).place(Place::Balanced);
         // If it is refused, the connection is closed.
-        let _ = builder.spawn(serve);
+        let _ = builder.spawn(move || accepted.serve());
     }
 
     /// Closes a connection that there is no descriptor for, so that its client is not left to wait.
@@ -413,9 +422,17 @@ impl Acceptor {
     }
 }
 
-impl Drop for Acceptor {
+impl Deref for Accepting {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Drop for Accepting {
     fn drop(&mut self) {
-        self.shared.change(|state| state.accepting -= 1);
+        self.change(|state| state.accepting -= 1);
     }
 }
 
@@ -432,6 +449,31 @@ fn tell(error: &io::Error) {
              is over; raise the limit (RLIMIT_NOFILE), or give the server one (`Server::limit`)"
         ));
     });
+}
+
+crate::local! {
+    /// What the coroutine has stored first, and so is dropped last in its cleanup: the connection counts until then.
+    static CONNECTION: Cell<Option<Connection>> = const { Cell::new(None) };
+}
+
+/// What the coroutine of a connection is given.
+struct Accepted {
+    stream: TcpStream,
+    from: SocketAddr,
+    /// Dropped last, when the stream is closed.
+    connection: Connection,
+}
+
+impl Accepted {
+    fn serve(self) {
+        // Dropped in the reverse order.
+        let Accepted { mut connection, from, stream } = self;
+        if connection.begin() {
+            let shared = Arc::clone(&connection.shared);
+            CONNECTION.set(Some(connection));
+            (shared.handler)(stream, from);
+        }
+    }
 }
 
 /// A connection that counts. Its drop says that it has ended.

@@ -71,6 +71,32 @@ fn net_serve_spreads_connections_over_the_workers() {
     });
 }
 
+/// Acceptors that come while the server ends end too. When it has ended, no listener is open. (In a process of its own: in
+/// one that somebody else starts, a listener is open until the program is there.)
+#[test]
+fn net_serve_shutdown_beside_per_worker() {
+    let body = || {
+        common::on_workers(|runtime, _| {
+            for _ in 0..200 {
+                // Where no client has its own end.
+                let listener = TcpListener::bind("127.0.0.2:0").unwrap();
+                let address = listener.local_addr().unwrap();
+                let start = || serve(listener, |stream, _| drop(echo(&stream)));
+                let server = runtime.go(start).join().unwrap();
+                let more = server.clone();
+                let accepting = runtime.go(move || more.per_worker().map(drop));
+                assert_eq!(server.shutdown(LONG), 0);
+                // Refused, if the listener has ended first.
+                let _ = accepting.join().unwrap();
+                server.join().unwrap();
+                let refused = TcpStream::connect(address).unwrap_err();
+                assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+            }
+        });
+    };
+    common::in_child("net_serve_shutdown_beside_per_worker", common::CHILDS_LIMIT, body);
+}
+
 #[test]
 fn net_serve_has_a_limit() {
     let _watchdog = common::watchdog();
@@ -99,8 +125,18 @@ fn net_serve_has_a_limit() {
     });
 }
 
-/// What runs when the server ends may come to its end; what does not is cancelled. Exit handlers run, once each, and who
-/// comes late is refused.
+/// Counts when it is dropped, which takes a while.
+struct Slow(common::Counter);
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        coro::yield_now();
+        self.0.add();
+    }
+}
+
+/// What runs when the server ends may come to its end; what does not is cancelled. The server has ended when all exit
+/// handlers have run, once each, and what was stored is dropped. Who comes late is refused.
 #[test]
 fn net_serve_ends_gracefully() {
     let _watchdog = common::watchdog();
@@ -111,8 +147,9 @@ fn net_serve_ends_gracefully() {
             let (leave, left) = coro::chan::bounded::<()>(0);
             let (count, begun) = (ended.clone(), open.clone());
             let (server, address) = server_on(runtime, move |mut stream, _| {
+                tls::set("slow", Slow(count.clone()));
                 let count = count.clone();
-                tls::at_exit(move || count.add());
+                tls::at_exit(move || drop(Slow(count)));
                 begun.add();
                 if in_time {
                     let _ = left.recv();
@@ -130,17 +167,19 @@ fn net_serve_ends_gracefully() {
                 thread::spawn(move || server.shutdown(limit))
             };
             if in_time {
-                while TcpStream::connect(address).is_ok() {
-                    thread::sleep(Duration::from_millis(1));
-                }
-                let refused = TcpStream::connect(address).unwrap_err();
+                let refused = loop {
+                    match TcpStream::connect(address) {
+                        Ok(_) => thread::sleep(Duration::from_millis(1)),
+                        Err(error) => break error,
+                    }
+                };
                 assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
                 drop(leave);
             }
             let cancelled = ending.join().unwrap();
             server.join().unwrap();
             assert_eq!(server.connections(), 0);
-            assert_eq!(ended.get(), open.get());
+            assert_eq!(ended.get(), 2 * open.get());
             assert!(if in_time { cancelled == 0 } else { cancelled >= 500 }, "{cancelled}");
             for mut client in clients {
                 let mut text = String::new();
