@@ -2,12 +2,14 @@
 
 use std::cell::RefCell;
 use std::io::Write as _;
+use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use coro::sync::{Condvar, Mutex};
 use coro::tls;
 
+use super::put;
 use super::request::Request;
 
 pub(crate) struct Context {
@@ -99,33 +101,24 @@ fn text(digits: &[u8]) -> &str {
     std::str::from_utf8(digits).expect("digits")
 }
 
-/// Appends these parts. There are several at each request, and `write!` has more to look at.
-pub(crate) fn put(out: &mut Vec<u8>, parts: &[&str]) {
-    parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
-}
-
-/// Writes what was logged, where it blocks no worker.
+/// Writes what is logged, for ever.
 pub(crate) fn write_log() -> ! {
-    let mut lines = Vec::new();
     loop {
         let log = LOG_CHANGED.wait_while(LOG.lock(), |log| log.is_empty());
         let is_short = |log: &mut Vec<u8>| log.len() < LONG_LOG;
-        let (mut log, _) = LOG_CHANGED.wait_timeout_while(log, LOG_LIMIT, is_short);
-        std::mem::swap(&mut *log, &mut lines);
-        drop(log);
-        write(&mut lines);
+        drop(LOG_CHANGED.wait_timeout_while(log, LOG_LIMIT, is_short));
+        flush();
     }
 }
 
-/// Writes what is left.
+/// Writes what was logged, where that blocks no worker. When it returns, whatever was logged before is written.
 pub(crate) fn flush() {
-    let mut lines = std::mem::take(&mut *LOG.lock());
-    write(&mut lines);
-}
-
-fn write(lines: &mut Vec<u8>) {
+    static WRITTEN: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    // Held while it is written, so that whoever else comes waits for that.
+    let mut lines = WRITTEN.lock();
+    mem::swap(&mut *LOG.lock(), &mut *lines);
     if !lines.is_empty() {
-        coro::blocking(|| std::io::stdout().write_all(lines).unwrap_or(()));
+        coro::blocking(|| std::io::stdout().write_all(&lines).unwrap_or(()));
         lines.clear();
     }
 }

@@ -52,11 +52,16 @@ fn answer(request: &Request<'_>, out: &mut Vec<u8>) {
     respond(out, status, &body, request.keep_alive);
 }
 
+/// Appends these parts. There are several at each request, and `write!` has more to look at.
+pub(crate) fn put(out: &mut Vec<u8>, parts: &[&str]) {
+    parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+}
+
 fn respond(out: &mut Vec<u8>, status: u16, body: &[u8], keep_alive: bool) {
     let end = if keep_alive { "" } else { "connection: close\r\n" };
     let (mut status_digits, mut length_digits) = (itoa::Buffer::new(), itoa::Buffer::new());
     let (status, length) = (status_digits.format(status), length_digits.format(body.len()));
-    context::put(out, &["HTTP/1.1 ", status, " \r\ncontent-length: ", length, "\r\n", end, "\r\n"]);
+    put(out, &["HTTP/1.1 ", status, " \r\ncontent-length: ", length, "\r\n", end, "\r\n"]);
     out.extend_from_slice(body);
 }
 
