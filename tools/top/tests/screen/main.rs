@@ -9,11 +9,30 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use picture::Picture;
 use tmux::Terminal;
 
 const CORO: &str = env!("CARGO_BIN_EXE_coro");
+
+/// How long something may take to appear that never does if it is missing.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Looks, again and again, until something is so, and gives what it looks like then.
+#[track_caller]
+fn wait_for(what: &str, look: impl Fn() -> String, is_so: impl Fn(&str) -> bool) -> String {
+    let start = Instant::now();
+    loop {
+        let seen = look();
+        if is_so(&seen) {
+            return seen;
+        }
+        assert!(start.elapsed() < PATIENCE, "it does not come: {what}\n{seen}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
 
 /// The example `shop`, which serves at a socket in a directory of its own.
 struct Shop {
@@ -137,9 +156,13 @@ fn top_shows_a_process_on_a_terminal() {
 #[test]
 fn dump_prints_what_the_process_does() {
     let shop = Shop::start("dump");
-    let said = stdout(&coro(&["dump", &shop.pid()]));
+    let dump = || stdout(&coro(&["dump", &shop.pid()]));
+    // Not all have started when it begins to serve.
+    let said = wait_for("all clients wait", dump, |said| {
+        said.contains("\n240 parked, waiting for a value from a channel made at")
+            && said.contains(", 0 are fresh\n")
+    });
     assert!(said.starts_with("coro: "), "{said}");
-    assert!(said.contains("\n240 parked, waiting for a value from a channel made at"), "{said}");
     assert!(said.contains("shop::serve_client"), "{said}");
     let socket = shop.directory.join(shop.pid());
     let json =

@@ -1,10 +1,8 @@
 //! A terminal that tmux keeps.
 
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-/// How long something may take to appear that never does if it is missing.
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::wait_for;
 
 pub(crate) fn is_there() -> bool {
     Command::new("tmux")
@@ -50,15 +48,7 @@ impl Terminal {
     /// What it shows, as soon as that is so.
     #[track_caller]
     pub(crate) fn wait_for(&self, what: &str, is_so: impl Fn(&str) -> bool) -> String {
-        let start = Instant::now();
-        loop {
-            let screen = self.tmux(&["capture-pane", "-p"]);
-            if is_so(&screen) {
-                return screen;
-            }
-            assert!(start.elapsed() < PATIENCE, "it does not come: {what}\n{screen}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        wait_for(what, || self.tmux(&["capture-pane", "-p"]), is_so)
     }
 
     /// What it shows, with the sequences for colours.
