@@ -98,7 +98,7 @@ fn build_gls(peer: &str, package: &str, program: &Path) -> Result<(), String> {
     }
     run(go().args(["mod", "init", "peer"]).current_dir(&own))?;
     run(go().args(["get", package]).current_dir(&own))
-        .map_err(|why| format!("{why}; {SOURCES} may name its sources"))?;
+        .map_err(|_| format!("the Go command cannot get it; {SOURCES} may name its sources"))?;
     run(&mut build)
 }
 
@@ -132,9 +132,7 @@ pub fn reason(text: &[u8]) -> Option<String> {
     // Rust says first where it panics, and on the next line why.
     let panic = lines.iter().position(|line| line.contains("panicked at"));
     let why = panic.and_then(|index| lines.get(index + 1));
-    let tells = |line: &&&str| {
-        ["error:", "panic:"].iter().any(|word| line.contains(word)) || line.contains("dial tcp")
-    };
+    let tells = |line: &&&str| ["error:", "panic:"].iter().any(|word| line.contains(word));
     let line = why.or_else(|| lines.iter().find(tells)).or_else(|| lines.last())?;
     Some(line.chars().take(LENGTH).collect())
 }
