@@ -69,11 +69,10 @@ impl Patience {
         if limit.is_zero() { Patience::Zero } else { Patience::Within(limit) }
     }
 
-    /// Until when that is from now on. `None`: for as long as it takes.
+    /// Until when that is from now on, if it is a time that ends.
     fn deadline(self) -> Option<Instant> {
         match self {
-            Patience::Endless => None,
-            Patience::Zero => Some(Instant::now()),
+            Patience::Endless | Patience::Zero => None,
             Patience::Within(limit) => Instant::now().checked_add(limit),
         }
     }

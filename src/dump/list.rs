@@ -41,10 +41,9 @@ pub(crate) enum WorkerTasks {
 pub(crate) fn tasks_of(
     runtime: RuntimeId,
     limit: usize,
-    patience: SurveyLimits,
+    limits: SurveyLimits,
 ) -> impl Iterator<Item = (&'static Mailbox<Header>, WorkerTasks)> {
-    let answers =
-        survey(|mailbox| mailbox.is_of(runtime), || Notes::without_frames(limit), patience);
+    let answers = survey(|mailbox| mailbox.is_of(runtime), || Notes::without_frames(limit), limits);
     answers.into_iter().filter_map(|WorkerNotes { mailbox, notes, held_up }| {
         if let Some(HeldUp { by: Some(by), others }) = held_up {
             return Some((mailbox, WorkerTasks::HeldUp(by, others)));

@@ -166,14 +166,14 @@ impl Survey {
     }
 
     /// Waits until all have answered that are not held up. Those that are held up are given by the number of their part.
-    fn wait(&self, patience: SurveyLimits) -> Vec<(usize, HeldUp)> {
+    fn wait(&self, limits: SurveyLimits) -> Vec<(usize, HeldUp)> {
         let mut held_up = Vec::new();
-        let end = patience.limit.map(|limit| Instant::now() + limit);
+        let end = limits.limit.map(|limit| Instant::now() + limit);
         // The last turn that was seen of each worker, and since when.
         let mut seen: Vec<(u64, Instant)> = vec![(0, Instant::now()); self.parts.len()];
         loop {
             let is_over = |progress: &mut SurveyProgress| progress.left == 0;
-            let pause = Some(Instant::now() + patience.pause());
+            let pause = Some(Instant::now() + limits.pause());
             if wait_until(&self.progress, waiters, pause, ParkReason::DUMP, is_over) {
                 return held_up;
             }
@@ -188,7 +188,7 @@ impl Survey {
                 if !running.is_any() || turn != seen[index].0 {
                     seen[index] = (turn, now);
                 }
-                let is_held_up = now - seen[index].1 >= patience.turn;
+                let is_held_up = now - seen[index].1 >= limits.turn;
                 let by = if is_held_up || is_late { running.get() } else { None };
                 if !part.mailbox.is_in_use() {
                     self.finish(part); // all its tasks have ended
@@ -218,7 +218,7 @@ impl Drop for UnderWay {
 pub(super) fn survey(
     is_asked: impl Fn(&Mailbox<Header>) -> bool,
     notes: impl Fn() -> Notes,
-    patience: SurveyLimits,
+    limits: SurveyLimits,
 ) -> Vec<WorkerNotes> {
     // The worker that the caller is, if it is in no task, does not get as far as answering.
     let own = if current_task().is_some() { None } else { mailbox_here() };
@@ -243,7 +243,7 @@ pub(super) fn survey(
     // Those that are busy look round after their turn, and those that sleep now.
     survey.parts.iter().for_each(|part| part.mailbox.looks().ask());
     Mailbox::wake_each(survey.parts.iter().map(|part| part.mailbox));
-    let mut held_up = survey.wait(patience);
+    let mut held_up = survey.wait(limits);
     drop(under_way);
     let answer = |(index, part): (usize, &Part)| WorkerNotes {
         mailbox: part.mailbox,
