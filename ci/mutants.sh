@@ -5,6 +5,7 @@
 #     bash ci/mutants.sh handlers_fifo ..    # these
 #     bash ci/mutants.sh --some 5            # as many, others every day
 #     bash ci/mutants.sh --list              # what each mutant breaks
+#     bash ci/mutants.sh --compile           # whether each applies and compiles, without its tests
 #
 # A test that nobody has seen fail proves nothing. So each promise that matters has a mutant: a patch that
 # breaks the promise by a small slip. The lines before the patch describe the mutant and name the tests
@@ -157,6 +158,8 @@ if [[ ${1-} == --list ]]; then
         printf '%-40s %s\n' "$(basename "$patch" .patch)" "$(described "$patch")"
     done
     exit
+elif [[ ${1-} == --compile ]]; then
+    patches=(ci/mutants/*.patch)
 elif [[ ${1-} == --some ]]; then
     all=(ci/mutants/*.patch)
     first=$(($(date +%s) / 86400 * $2))
@@ -181,6 +184,19 @@ done
 
 copy_tree
 trap 'rm -rf "$tree"' EXIT
+
+# Whether the library compiles with each mutant. A change of the code that leaves a mutant behind shows here,
+# whatever mutants are tried that day.
+if [[ ${1-} == --compile ]]; then
+    for patch in "${patches[@]}"; do
+        apply "$repository/$patch" || die "$patch does not apply: $(head -n 1 "$log")"
+        (cd "$tree" && cargo check --lib --features check,tracing) >"$log" 2>&1 ||
+            die "$patch does not compile: $(grep -m 1 -E '^error' "$log" || true)"
+        apply -R "$repository/$patch" || die "$patch cannot be taken back: $(head -n 1 "$log")"
+    done
+    printf '=== mutants.sh: %d mutants, each of them compiles\n' "${#patches[@]}" >&2
+    exit
+fi
 
 # Without a mutant: each test must exist and pass. Its time sets its limit.
 declare -A path_of=() limit_of=()
