@@ -11,6 +11,7 @@
 //! - What a client may take up is limited: lengths, and times.
 //! - After ctrl-c no connection is accepted, idle ones are closed, and requests come to their end.
 
+mod access_log;
 mod context;
 mod pages;
 mod request;
@@ -18,6 +19,7 @@ mod request;
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
+use access_log::AccessLog;
 use coro::chan::{Receiver, bounded};
 use coro::net::{TcpListener, TcpStream, serve};
 use request::{Request, parse};
@@ -37,10 +39,10 @@ impl Drop for CancelOnDrop {
 }
 
 /// Answers one request, in a coroutine of its own: a panic is an answer too. It is cancelled with its connection.
-fn answer(request: &Request<'_>, out: &mut Vec<u8>) {
+fn answer(request: &Request<'_>, out: &mut Vec<u8>, log: &AccessLog) {
     let served = coro::scope(|scope| {
         let serving = scope.go(|| {
-            context::begin(request);
+            context::begin(request, log);
             let (status, body) = pages::handle(request);
             context::set_status(status);
             (status, body)
@@ -66,14 +68,14 @@ fn respond(out: &mut Vec<u8>, status: u16, body: &[u8], keep_alive: bool) {
 }
 
 /// Answers what is whole in `buffer`, takes it out, and tells whether the connection stays open.
-fn answer_all(buffer: &mut Vec<u8>, out: &mut Vec<u8>, end: &Receiver<()>) -> bool {
+fn answer_all(buffer: &mut Vec<u8>, out: &mut Vec<u8>, log: &AccessLog) -> bool {
     let (mut used, mut stays_open) = (0, true);
     while stays_open {
         match parse(&buffer[used..]) {
             Ok(Some(request)) => {
-                answer(&request, out);
+                answer(&request, out, log);
                 used += request.length;
-                stays_open = request.keep_alive && !end.is_closed();
+                stays_open = request.keep_alive;
             }
             Ok(None) => break,
             Err(status) => {
@@ -82,6 +84,7 @@ fn answer_all(buffer: &mut Vec<u8>, out: &mut Vec<u8>, end: &Receiver<()>) -> bo
             }
         }
     }
+    log.pass_on();
     buffer.drain(..used);
     stays_open
 }
@@ -91,6 +94,7 @@ fn connection(mut stream: TcpStream, end: &Receiver<()>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(LIMIT))?;
     let (mut part, mut buffer, mut out) = ([0; 4096], Vec::new(), Vec::new());
+    let log = AccessLog::default();
     // Since when a part of a request is there.
     let mut begun: Option<Instant> = None;
     loop {
@@ -109,7 +113,7 @@ fn connection(mut stream: TcpStream, end: &Receiver<()>) -> io::Result<()> {
             length => buffer.extend_from_slice(&part[..length]),
         }
         // What came at once is answered at once.
-        let stays_open = answer_all(&mut buffer, &mut out, end);
+        let stays_open = answer_all(&mut buffer, &mut out, &log) && !end.is_closed();
         stream.write_all(&out)?;
         if !stays_open {
             return Ok(());
@@ -127,7 +131,7 @@ fn connection(mut stream: TcpStream, end: &Receiver<()>) -> io::Result<()> {
 pub(crate) fn run(address: &str) -> io::Result<()> {
     let listener = TcpListener::bind(address)?;
     println!("http://{}", listener.local_addr()?);
-    coro::go(|| context::write_log());
+    coro::go(|| access_log::write());
     let (ending, end) = bounded::<()>(0);
     // An error is the client's, or its connection's, and that is over.
     let server = serve(listener, move |stream, _| connection(stream, &end).unwrap_or(()));
@@ -135,7 +139,7 @@ pub(crate) fn run(address: &str) -> io::Result<()> {
     coro::signal::ctrl_c()?;
     drop(ending);
     server.shutdown(LIMIT);
-    context::flush();
+    access_log::flush();
     Ok(())
 }
 
