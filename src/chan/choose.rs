@@ -217,3 +217,35 @@ impl Drop for Locked<'_, '_> {
         self.channels().for_each(|channel| unsafe { channel.unlock() });
     }
 }
+
+#[cfg(all(test, not(coro_loom)))]
+mod tests {
+    use std::mem::ManuallyDrop;
+
+    use proptest::prelude::*;
+
+    use super::{Arm, Choice, Locked, order_by_address};
+    use crate::chan::bounded;
+    use crate::chan::operation::{AnyChannel, Receiving};
+
+    proptest! {
+        /// Whatever the order of the arms, their channels are locked in that of the addresses, each once.
+        #[test]
+        fn channels_are_locked_in_one_order(places in prop::collection::vec(0_usize..8, 0..8)) {
+            let receivers: Vec<_> = (0..8).map(|_| bounded::<()>(0).1).collect();
+            let operations: Vec<_> =
+                places.iter().map(|&place| Receiving::new(receivers[place].channel())).collect();
+            let mut arms: Vec<_> =
+                operations.iter().map(|operation| Arm::new(Choice::Operation(operation))).collect();
+            order_by_address(&mut arms);
+            // Not locked, so not to be unlocked: a wrong order would lock one of them twice.
+            let locked = ManuallyDrop::new(Locked(&arms));
+            let order: Vec<_> = locked.channels().map(AnyChannel::address).collect();
+            let mut expected: Vec<_> =
+                operations.iter().map(|operation| operation.channel.address()).collect();
+            expected.sort_unstable();
+            expected.dedup();
+            prop_assert_eq!(order, expected);
+        }
+    }
+}
