@@ -46,7 +46,9 @@
 //! assert_eq!(*left, 0);
 //! ```
 
-// The models run the mutex's lock alone; under loom the others could not be made in a constant.
+// The models run the mutex's lock and the count of permits; under loom the others could not be made in a constant.
+#[cfg_attr(coro_loom, allow(dead_code))]
+mod permit_count;
 #[cfg_attr(coro_loom, allow(dead_code))]
 mod raw_lock;
 
