@@ -41,6 +41,11 @@ impl Notes {
         }
     }
 
+    /// Makes room for so many tasks, if there is memory, by whoever asks: to move what is noted would hold up the worker.
+    pub(super) fn reserve(&mut self, tasks: usize) {
+        let _ = self.coroutines.try_reserve(tasks.min(self.limit));
+    }
+
     /// Notes a task. By its worker, between two turns, of which the last was `turn`.
     pub(super) fn note(&mut self, task: &Listed, turn: u64) {
         if self.coroutines.len() >= self.limit || self.try_note(task, turn).is_none() {
