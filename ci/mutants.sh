@@ -158,15 +158,13 @@ if [[ ${1-} == --list ]]; then
         printf '%-40s %s\n' "$(basename "$patch" .patch)" "$(described "$patch")"
     done
     exit
-elif [[ ${1-} == --compile ]]; then
-    patches=(ci/mutants/*.patch)
 elif [[ ${1-} == --some ]]; then
     all=(ci/mutants/*.patch)
     first=$(($(date +%s) / 86400 * $2))
     for ((i = 0; i < $2; i++)); do
         patches+=("${all[(first + i) % ${#all[@]}]}")
     done
-elif (($# == 0)); then
+elif (($# == 0)) || [[ $1 == --compile ]]; then
     patches=(ci/mutants/*.patch)
 else
     for name in "$@"; do

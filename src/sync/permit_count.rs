@@ -41,12 +41,7 @@ impl PermitCount {
         self.0.fetch_update(order, Ordering::Relaxed, change).is_ok()
     }
 
-    /// Whether the number is under the lock. It may be moved at once, unless the caller has the lock.
-    pub(super) fn is_locked(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == AWAITED
-    }
-
-    /// The number, unless it is under the lock.
+    /// The number, unless it is under the lock. It may be moved at once, unless the caller has the lock.
     pub(super) fn get(&self) -> Option<usize> {
         Some(self.0.load(Ordering::Relaxed)).filter(|&word| word != AWAITED)
     }

@@ -30,12 +30,16 @@ impl Permits {
 
     #[inline]
     pub(super) fn try_acquire(&self, need: usize) -> bool {
-        self.count.try_take(need)
-            || self.count.is_locked() && self.admit(&mut self.waiters.lock(), need)
+        self.count.try_take(need) || self.try_acquire_locked(need)
+    }
+
+    /// As [`try_acquire`](Permits::try_acquire), where the number may be under the lock.
+    #[cold]
+    fn try_acquire_locked(&self, need: usize) -> bool {
+        self.count.get().is_none() && self.admit(&mut self.waiters.lock(), need)
     }
 
     /// Takes permits, if nobody waits and there are enough. If not, the caller may wait: the number is under the lock.
-    #[cold]
     fn admit(&self, crowd: &mut Crowd<usize>, need: usize) -> bool {
         self.count.move_to(&mut crowd.state);
         if crowd.first().is_some() {
@@ -58,7 +62,7 @@ impl Permits {
     /// False: there were not enough until `deadline`; `None` is never.
     #[inline]
     pub(super) fn acquire_until(&self, need: usize, deadline: Option<Instant>) -> bool {
-        self.count.try_take(need) || self.wait(need, deadline)
+        self.try_acquire(need) || self.wait(need, deadline)
     }
 
     #[cold]
@@ -87,19 +91,15 @@ impl Permits {
                 Some(available) => crowd.state = available,
                 None => is_counted = false,
             }
-            match first {
-                Some(first) => {
-                    let is_served = is_counted && first.need <= crowd.state;
-                    if is_served {
-                        crowd.state -= first.need;
-                    }
-                    is_served
-                }
-                None => {
-                    self.count.move_back(crowd.state);
-                    false
-                }
+            let Some(first) = first else {
+                self.count.move_back(crowd.state);
+                return false;
+            };
+            let is_served = is_counted && first.need <= crowd.state;
+            if is_served {
+                crowd.state -= first.need;
             }
+            is_served
         }) {}
         is_counted
     }

@@ -180,6 +180,9 @@ fn sync_semaphore_counts_as_far_as_a_usize() {
     assert_eq!(format!("{SEMAPHORE:?}"), "Semaphore { permits: 0, .. }");
     assert!(SEMAPHORE.try_acquire_many(0).is_some());
     drop(permits);
+    // There are enough, so nobody would wait.
+    let acquires = || coro::no_suspend(|| drop(SEMAPHORE.acquire()));
+    common::runtime(1).go(acquires).join().unwrap();
     let panics = std::panic::catch_unwind(|| SEMAPHORE.add_permits(1));
     assert!(common::message(&*panics.unwrap_err()).contains("more permits than it counts"));
     assert_eq!(SEMAPHORE.available_permits(), usize::MAX);
