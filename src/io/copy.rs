@@ -7,6 +7,7 @@ use rustix::io::{Errno, read, write};
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 
 use super::async_fd::Async;
+use crate::base::signal_action;
 
 /// What bytes can be copied from and to: a descriptor that waits by suspending the coroutine. It is for this crate's own.
 ///
@@ -58,7 +59,7 @@ const PIPE: usize = 64 << 10;
 /// Copies from one connection or pipe to another until the end comes, and gives how many bytes that were.
 ///
 /// Once there is more than a buffer of 16 KiB at a time, the bytes stay in the kernel (`splice`), if it can do that and
-/// has a pipe to spare. In a program that does not ignore `SIGPIPE`, as those of Rust do, that may raise it.
+/// has a pipe to spare. Not so in a program that ends at a `SIGPIPE`, which that may raise; those of Rust ignore it.
 ///
 /// # Errors
 ///
@@ -97,6 +98,7 @@ pub fn copy(from: &impl Transfer, to: &impl Transfer) -> io::Result<u64> {
         write_all(to, &buffer[..length])?;
         copied += length as u64;
         if length == BUFFER
+            && matches!(signal_action::is_default(libc::SIGPIPE), Ok(false))
             && let Ok((pipe_reader, pipe_writer)) = pipe_with(PipeFlags::CLOEXEC)
         {
             let pipe = Pipe { reader: pipe_reader, writer: pipe_writer };
@@ -163,8 +165,9 @@ impl Pipe {
     }
 }
 
-/// Whether the kernel says that these two do not go together, which tells nothing of them.
+/// Whether the kernel says that these two do not go together, or that the call is not allowed, which tells nothing of
+/// them. Should it have meant one of them, the read or the write that follows says so.
 fn is_refused(error: &io::Error) -> bool {
-    let errno = error.raw_os_error();
-    [Errno::INVAL, Errno::NOSYS].iter().any(|refused| errno == Some(refused.raw_os_error()))
+    let refusals = [Errno::INVAL, Errno::NOSYS, Errno::PERM];
+    refusals.iter().any(|refused| error.raw_os_error() == Some(refused.raw_os_error()))
 }

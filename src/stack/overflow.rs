@@ -34,6 +34,7 @@ use super::altstack;
 use super::class::Size;
 use super::line::Line;
 use super::slot::{self, Place};
+use crate::base::signal_action;
 
 /// Writes who runs on the slot with this ceiling. Runs in the signal handler, so S6 holds for it.
 ///
@@ -108,7 +109,7 @@ fn may_be_before_main() -> io::Result<bool> {
 
 /// Whether std has not installed its handler, nor anybody one of their own.
 fn is_std_still_to_come() -> io::Result<bool> {
-    Ok(swap_action(libc::SIGSEGV, None)?.sa_sigaction == libc::SIG_DFL)
+    signal_action::is_default(libc::SIGSEGV)
 }
 
 /// Puts the handler in place that was put off, if it is time. Called before a coroutine begins.
@@ -132,9 +133,9 @@ fn install_if_due() {
 fn install_now() -> io::Result<()> {
     for watched in &WATCHED {
         // Kept before ours can run.
-        let before = swap_action(watched.signal, None)?;
+        let before = signal_action::get(watched.signal)?;
         watched.keep(before);
-        let replaced = swap_action(watched.signal, Some(&our_action()))?;
+        let replaced = replace_action(watched.signal, &our_action())?;
         // Another thread has changed it in between. The first copy is left to leak: a handler may be
         // reading it (S7).
         if replaced.sa_sigaction != before.sa_sigaction || replaced.sa_flags != before.sa_flags {
@@ -171,13 +172,12 @@ fn default_action() -> sigaction {
     action
 }
 
-/// Sets the signal's action, if one is given, and tells the one before.
-fn swap_action(signal: c_int, action: Option<&sigaction>) -> io::Result<sigaction> {
-    let new = action.map_or(ptr::null(), ptr::from_ref);
+/// Sets the signal's action, and tells the one before.
+fn replace_action(signal: c_int, action: &sigaction) -> io::Result<sigaction> {
     // SAFETY: S8.
     let mut old: sigaction = unsafe { mem::zeroed() };
     // SAFETY: S8, and the only handler that is ever installed here obeys S6.
-    match unsafe { libc::sigaction(signal, new, &mut old) } {
+    match unsafe { libc::sigaction(signal, action, &mut old) } {
         0 => Ok(old),
         _ => Err(io::Error::last_os_error()),
     }
@@ -262,7 +262,7 @@ unsafe fn pass_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
         // The kernel ignores an ignored signal only if somebody sent it; a fault kills all the same.
         libc::SIG_IGN if !faults_again => {}
         libc::SIG_DFL | libc::SIG_IGN => {
-            let _ = swap_action(signal, Some(&default_action()));
+            let _ = replace_action(signal, &default_action());
             if !faults_again {
                 // SAFETY: S6, raise is allowed here. The signal is blocked until we return.
                 unsafe { libc::raise(signal) };

@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 fn net_without_epoll_pwait2() {
     common::in_child("net_without_epoll_pwait2", LIMIT, || {
         for errno in [libc::ENOSYS, libc::EPERM] {
-            refuse_epoll_pwait2(errno);
+            refuse(libc::SYS_epoll_pwait2, errno);
             let runtime = common::runtime(2);
             let (mut client, server) = pair();
             let answering = runtime.go(move || echo(&server));
@@ -36,12 +36,12 @@ fn net_without_epoll_pwait2() {
     });
 }
 
-/// From now on the call is refused in threads that this one starts.
-fn refuse_epoll_pwait2(errno: i32) {
+/// From now on this system call is refused, with this error, in threads that this one starts.
+pub(crate) fn refuse(call: i64, errno: i32) {
     let rule = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let mut rules = [
         rule(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        rule(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, libc::SYS_epoll_pwait2 as u32),
+        rule(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, call as u32),
         rule(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
         rule(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];

@@ -7,6 +7,7 @@ mod common;
 #[cfg(any(feature = "hyper", feature = "tokio"))]
 mod async_traits;
 mod calls;
+mod copy;
 mod descriptors;
 mod ends;
 mod futures;
